@@ -1,0 +1,295 @@
+package tree
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Problem is a path that is there and could not be read. What lies below it is not known: nothing there may be
+// taken for deleted.
+type Problem struct {
+	Path string
+	Err  error
+}
+
+func (p Problem) Error() string { return fmt.Sprintf("read %q: %v", p.Path, p.Err) }
+func (p Problem) Unwrap() error { return p.Err }
+
+// Scan puts sub and everything below it into the tree, by several goroutines, and returns what could not be read.
+// What filter excludes is left out and not descended into; a nil filter excludes names with [Prefix] only. Entries on
+// other file systems mounted inside the tree are read like any other. A sub that is not there, or excluded, puts
+// nothing: a name that vanishes while being looked at is no problem. Scan does not remove what the tree held before.
+//
+// The error is of ctx or of the root itself ([ErrRootChanged], also when it changed during the scan); the tree is
+// incomplete then, and nothing may be concluded from what it lacks. Even without error, a name that is moved while its
+// directory is read can be missed: look again with [Root.Lstat] before acting on an absence.
+func (r *Root) Scan(ctx context.Context, sub string, filter *Filter, into Tree) ([]Problem, error) {
+	root, err := r.open()
+	if err != nil {
+		return nil, err
+	}
+	defer closeFD(root)
+	e, err := r.lstatAt(root, sub)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, r.Check()
+	case errors.Is(err, fs.ErrInvalid):
+		return nil, r.pathError("scan", sub, err)
+	case err != nil && sub == ".":
+		return nil, r.pathError("scan", sub, err)
+	case err != nil:
+		return []Problem{{sub, err}}, r.Check()
+	}
+	if filter.Prunes(sub, e.Type == Dir) {
+		return nil, nil
+	}
+	if e.Type != Dir {
+		into[sub] = e
+		return nil, r.Check()
+	}
+
+	s := &scan{root: r, fd: root, filter: filter, into: into, todo: []folder{{sub, e}}, open: 1}
+	s.wake.L = &s.mu
+	stop := context.AfterFunc(ctx, s.abort)
+	defer stop()
+	var wg sync.WaitGroup
+	for range workers() {
+		wg.Go(s.work)
+	}
+	wg.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("scan folder %q: %w", r.path, context.Cause(ctx))
+	}
+	slices.SortFunc(s.problems, func(a, b Problem) int { return strings.Compare(a.Path, b.Path) })
+	return s.problems, r.Check()
+}
+
+// workers: more than processors, since a cold disk answers several questions at once.
+func workers() int { return min(max(2*runtime.GOMAXPROCS(0), 4), 16) }
+
+// A scan is one walk: its goroutines take folders from a shared stack until all are read.
+type scan struct {
+	root   *Root
+	fd     int
+	filter *Filter
+
+	mu       sync.Mutex
+	wake     sync.Cond
+	todo     []folder // a stack: depth first keeps it short
+	open     int      // folders in todo or being read
+	aborted  bool
+	into     Tree
+	problems []Problem
+}
+
+type folder struct {
+	path  string
+	entry Entry // as its parent saw it
+}
+
+// A found is one name in a folder.
+type found struct {
+	path  string
+	entry Entry
+}
+
+// A listing is what reading one folder gave.
+type listing struct {
+	found    []found
+	problems []Problem
+	folders  []folder
+}
+
+func (s *scan) abort() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.aborted = true
+	s.wake.Broadcast()
+}
+
+func (s *scan) work() {
+	buf := make([]byte, 64<<10)
+	var l listing
+	for {
+		s.mu.Lock()
+		for len(s.todo) == 0 && s.open > 0 && !s.aborted {
+			s.wake.Wait()
+		}
+		if s.aborted || s.open == 0 {
+			s.mu.Unlock()
+			return
+		}
+		next := s.todo[len(s.todo)-1]
+		s.todo = s.todo[:len(s.todo)-1]
+		s.mu.Unlock()
+
+		s.read(next, buf, &l)
+
+		s.mu.Lock()
+		for _, f := range l.found {
+			s.into[f.path] = f.entry
+		}
+		s.problems = append(s.problems, l.problems...)
+		s.todo = append(s.todo, l.folders...)
+		s.open += len(l.folders) - 1
+		if len(l.folders) > 1 || s.open == 0 {
+			s.wake.Broadcast()
+		}
+		s.mu.Unlock()
+	}
+}
+
+// read fills l with the folder itself and the names in it; its sub-folders are left for a later turn.
+func (s *scan) read(f folder, buf []byte, l *listing) {
+	fd, err := s.root.resolve(s.fd, f.path, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		*l = listing{found: l.found[:0], folders: l.folders[:0]}
+		if errors.Is(err, fs.ErrNotExist) {
+			s.again(f.path, l)
+			return
+		}
+		l.found = append(l.found, found{f.path, f.entry})
+		l.problems = append(l.problems, Problem{f.path, err})
+		return
+	}
+	defer closeFD(fd)
+	// A name moved within the folder while it is listed may be shown twice or never: list again if it changed.
+	for range 3 {
+		*l = listing{found: l.found[:0], folders: l.folders[:0]}
+		var before, after unix.Stat_t
+		if err := fstat(fd, &before); err != nil {
+			l.found = append(l.found, found{f.path, f.entry})
+			l.problems = append(l.problems, Problem{f.path, err})
+			return
+		}
+		l.found = append(l.found, found{f.path, entryOf(&before)})
+		if err := s.list(fd, f.path, buf, l); err != nil {
+			l.problems = append(l.problems, Problem{f.path, err})
+			return
+		}
+		if err := fstat(fd, &after); err != nil {
+			l.problems = append(l.problems, Problem{f.path, err})
+			return
+		}
+		if after.Nlink == 0 { // removed meanwhile
+			*l = listing{}
+			return
+		}
+		if after.Mtim == before.Mtim {
+			return
+		}
+		if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
+			l.problems = append(l.problems, Problem{f.path, err})
+			return
+		}
+	}
+}
+
+// again is for a path that was a directory a moment ago and is none now.
+func (s *scan) again(path string, l *listing) {
+	e, err := s.root.lstatAt(s.fd, path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		l.problems = append(l.problems, Problem{path, err})
+	case e.Type == Dir:
+		// Moved away and back: it is there, and was not read.
+		l.found = append(l.found, found{path, e})
+		l.problems = append(l.problems, Problem{path, errors.New("moved while it was read")})
+	case s.filter.Excluded(path, false):
+	default:
+		l.found = append(l.found, found{path, e})
+	}
+}
+
+func (s *scan) list(fd int, dir string, buf []byte, l *listing) error {
+	prefix := dir + "/"
+	if dir == "." {
+		prefix = ""
+	}
+	for {
+		n, err := unix.Getdents(fd, buf)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.ENOENT: // the directory was removed while it was read
+			return nil
+		case err != nil:
+			return err
+		case n <= 0:
+			return nil
+		}
+		for rest := buf[:n]; len(rest) > 0; {
+			var name []byte
+			name, rest = dirent(rest)
+			if len(name) == 0 || string(name) == "." || string(name) == ".." {
+				continue
+			}
+			s.look(fd, prefix+string(name), len(prefix), l)
+		}
+		s.mu.Lock()
+		aborted := s.aborted
+		s.mu.Unlock()
+		if aborted {
+			return nil
+		}
+	}
+}
+
+// look adds the entry at path, whose name in fd begins at byte base.
+func (s *scan) look(fd int, path string, base int, l *listing) {
+	var st unix.Stat_t
+	for {
+		err := fstatat(fd, path[base:], &st)
+		if err == unix.ENOENT {
+			return
+		}
+		if err != nil {
+			l.problems = append(l.problems, Problem{path, err})
+			return
+		}
+		e := entryOf(&st)
+		if s.filter.Excluded(path, e.Type == Dir) {
+			return
+		}
+		switch e.Type {
+		case Dir:
+			l.folders = append(l.folders, folder{path, e})
+			return
+		case Link:
+			e.Link, err = readlinkat(fd, path[base:])
+			if err == unix.ENOENT || err == unix.EINVAL { // replaced since
+				continue
+			}
+			if err != nil {
+				l.problems = append(l.problems, Problem{path, err})
+				return
+			}
+		}
+		l.found = append(l.found, found{path, e})
+		return
+	}
+}
+
+// dirent cuts the first record off what getdents64(2) gave: ino 8, off 8, reclen 2, type 1, name.
+func dirent(b []byte) (name, rest []byte) {
+	const header = 19
+	size := int(binary.NativeEndian.Uint16(b[16:18]))
+	name = b[header:size]
+	for i, c := range name {
+		if c == 0 {
+			name = name[:i]
+			break
+		}
+	}
+	return name, b[size:]
+}
