@@ -10,7 +10,7 @@ import (
 type Filter struct{ rules []rule }
 
 // ParseFilter reads patterns as "rsync --exclude=PATTERN …" does: "- PATTERN" or a bare PATTERN excludes, "+ PATTERN"
-// includes, "!" forgets the rules before it.
+// includes, and a lone "!" forgets the rules before it.
 func ParseFilter(patterns []string) (*Filter, error) {
 	f := &Filter{}
 	for _, p := range patterns {
@@ -21,7 +21,7 @@ func ParseFilter(patterns []string) (*Filter, error) {
 		case strings.HasPrefix(p, "+ "):
 			text, include = p[2:], true
 		}
-		if text == "!" {
+		if p == "!" {
 			f.rules = nil
 			continue
 		}

@@ -149,10 +149,6 @@ func (r *Root) open() (int, error) {
 		closeFD(fd)
 		return -1, fmt.Errorf("open folder %q: %w", r.path, ErrRootChanged)
 	}
-	if st.Nlink == 0 { // deleted between open and fstat
-		closeFD(fd)
-		return -1, fmt.Errorf("open folder %q: %w: deleted", r.path, ErrRootChanged)
-	}
 	return fd, nil
 }
 

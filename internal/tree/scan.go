@@ -172,16 +172,17 @@ func (s *scan) read(f folder, buf []byte, l *listing) {
 			return
 		}
 		l.found = append(l.found, found{f.path, entryOf(&before)})
-		if err := s.list(fd, f.path, buf, l); err != nil {
+		err := s.list(fd, f.path, buf, l)
+		if errors.Is(err, fs.ErrNotExist) { // removed meanwhile
+			*l = listing{}
+			return
+		}
+		if err != nil {
 			l.problems = append(l.problems, Problem{f.path, err})
 			return
 		}
 		if err := fstat(fd, &after); err != nil {
 			l.problems = append(l.problems, Problem{f.path, err})
-			return
-		}
-		if after.Nlink == 0 { // removed meanwhile
-			*l = listing{}
 			return
 		}
 		if after.Mtim == before.Mtim {
@@ -221,8 +222,6 @@ func (s *scan) list(fd int, dir string, buf []byte, l *listing) error {
 		switch {
 		case err == unix.EINTR:
 			continue
-		case err == unix.ENOENT: // the directory was removed while it was read
-			return nil
 		case err != nil:
 			return err
 		case n <= 0:
