@@ -191,7 +191,7 @@ func (d *Doc) list(key string, raw any, dst reflect.Value) {
 		if dst.Index(i).Kind() == reflect.Struct {
 			setDefaults(dst.Index(i))
 		}
-		d.value(index(key, i), e, dst.Index(i))
+		d.value(Index(key, i), e, dst.Index(i))
 	}
 }
 

@@ -63,7 +63,7 @@ func (s *lineScanner) header(array bool) (string, bool) {
 			s.arrays[key]++
 		}
 		if n := s.arrays[key]; n > 0 {
-			key = index(key, n-1)
+			key = Index(key, n-1)
 			s.mark(key, line)
 		}
 	}
@@ -135,7 +135,7 @@ func (s *lineScanner) value(key string) bool {
 			if s.take("]") {
 				return true
 			}
-			element := index(key, i)
+			element := Index(key, i)
 			s.mark(element, s.line)
 			if !s.value(element) {
 				return false
@@ -230,6 +230,7 @@ func (s *lineScanner) mark(key string, line int) {
 	}
 }
 
-func index(key string, i int) string {
+// Index is the key of element i of the array called key: folder[0].
+func Index(key string, i int) string {
 	return key + "[" + strconv.Itoa(i) + "]"
 }

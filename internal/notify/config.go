@@ -1,0 +1,200 @@
+package notify
+
+import (
+	"net"
+	"net/mail"
+	"net/netip"
+	"path"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"releve/internal/strictconf"
+)
+
+// Config is one [[notify]] table: one channel to a human. Which keys have a meaning depends on Type.
+type Config struct {
+	Type   string   `toml:"type"`   // one of [Types]
+	Name   string   `toml:"name"`   // in messages and metrics; the type where empty
+	Events []string `toml:"events"` // only these; empty = all
+
+	// A secret, because with discord, slack and many webhooks whoever knows the URL may write.
+	URL      strictconf.Secret            `toml:"url"`
+	Token    strictconf.Secret            `toml:"token"`
+	Key      strictconf.Secret            `toml:"key"`
+	User     string                       `toml:"user"`
+	Password strictconf.Secret            `toml:"password"`
+	Event    string                       `toml:"event"` // ifttt: the applet's name for all our events
+	To       string                       `toml:"to"`
+	From     string                       `toml:"from"`
+	Server   string                       `toml:"server"`
+	TLS      string                       `toml:"tls"` // auto (also when empty), starttls, tls, none
+	Method   string                       `toml:"method"`
+	Headers  map[string]strictconf.Secret `toml:"headers"`
+	Command  []string                     `toml:"command"`
+	Topic    string                       `toml:"topic"`
+	Chat     string                       `toml:"chat"`
+	Room     string                       `toml:"room"`
+}
+
+// kind is what one type of channel takes.
+type kind struct {
+	name     string
+	required []string
+	optional []string
+	base     string // URL where none is given
+}
+
+func kinds() []kind {
+	return []kind{
+		{name: "smtp", required: []string{"to", "from", "server"}, optional: []string{"user", "password", "tls"}},
+		{name: "ifttt", required: []string{"event", "key"}, optional: []string{"url"}, base: "https://maker.ifttt.com"},
+		{name: "webhook", required: []string{"url"}, optional: []string{"method", "headers", "token"}},
+		{name: "exec", required: []string{"command"}},
+		{name: "ntfy", required: []string{"topic"}, optional: []string{"url", "token"}, base: "https://ntfy.sh"},
+		{name: "gotify", required: []string{"url", "token"}},
+		{name: "telegram", required: []string{"token", "chat"}, optional: []string{"url"}, base: "https://api.telegram.org"},
+		{name: "discord", required: []string{"url"}},
+		{name: "slack", required: []string{"url"}},
+		{name: "matrix", required: []string{"url", "token", "room"}},
+		{name: "pushover", required: []string{"token", "user"}, optional: []string{"url"}, base: "https://api.pushover.net"},
+	}
+}
+
+// Types lists the types of channels.
+func Types() []string {
+	var names []string
+	for _, k := range kinds() {
+		names = append(names, k.name)
+	}
+	return names
+}
+
+// ChannelName is the channel's name, or its type where it has none.
+func (c Config) ChannelName() string {
+	if c.Name != "" {
+		return c.Name
+	}
+	return c.Type
+}
+
+// BaseURL is the URL given, or else the public address of the service; empty for types that need none. It may hold a secret.
+func (c Config) BaseURL() string {
+	if !c.URL.IsZero() {
+		return c.URL.Reveal()
+	}
+	for _, k := range kinds() {
+		if k.name == c.Type {
+			return k.base
+		}
+	}
+	return ""
+}
+
+// ValidateAll complains about every rule that the channels break, under keys such as notify[0].url. The events are those
+// that the program can send: one that is misspelt would never be told.
+func ValidateAll(channels []Config, events []string, doc *strictconf.Doc) {
+	taken := map[string]bool{}
+	for i, c := range channels {
+		table := strictconf.Index("notify", i)
+		c.validate(events, func(key, format string, args ...any) { doc.Complain(table+"."+key, format, args...) })
+		if c.Name != "" {
+			doc.Name(table+".name", c.Name)
+		}
+		if name := c.ChannelName(); taken[name] && name != "" {
+			doc.Complain(table+".name", "two channels are called %q; give each a name of its own", name)
+		}
+		taken[c.ChannelName()] = true
+	}
+}
+
+func (c Config) validate(events []string, complain func(key, format string, args ...any)) {
+	i := slices.IndexFunc(kinds(), func(k kind) bool { return k.name == c.Type })
+	switch {
+	case c.Type == "":
+		complain("type", "is missing; one of %s", strings.Join(Types(), ", "))
+		return
+	case i < 0:
+		complain("type", "%q is not known; one of %s", c.Type, strings.Join(Types(), ", "))
+		return
+	}
+	k := kinds()[i]
+	takes := slices.Concat([]string{"type", "name", "events"}, k.required, k.optional)
+	for v, f := range reflect.ValueOf(c).Fields() {
+		key := v.Tag.Get("toml")
+		switch {
+		case f.IsZero() && slices.Contains(k.required, key):
+			complain(key, "is missing; %s needs %s", k.name, strings.Join(k.required, ", "))
+		case !f.IsZero() && !slices.Contains(takes, key):
+			complain(key, "means nothing to %s, which knows %s", k.name, strings.Join(takes[1:], ", "))
+		}
+	}
+	for i, e := range c.Events {
+		if !slices.Contains(events, e) {
+			complain(strictconf.Index("events", i), "%q is no event of this program; they are %s", e, strings.Join(events, ", "))
+		}
+	}
+	c.validateHTTP(complain)
+	c.validateOthers(complain)
+}
+
+func (c Config) validateHTTP(complain func(key, format string, args ...any)) {
+	if !c.URL.IsZero() {
+		if _, err := strictconf.ParseURL(c.URL.Reveal()); err != nil {
+			complain("url", "%v", err)
+		}
+	}
+	if c.Method != "" && !slices.Contains([]string{"GET", "POST", "PUT"}, c.Method) {
+		complain("method", "%q is not one of GET, POST, PUT", c.Method)
+	}
+	for name, value := range c.Headers {
+		switch {
+		case !regexp.MustCompile(`^[A-Za-z0-9-]+$`).MatchString(name):
+			complain("headers", "%q is not the name of a header", name)
+		case strings.ContainsAny(value.Reveal(), "\r\n\x00"):
+			complain("headers", "the value of %q must be on one line", name)
+		}
+	}
+	if c.Topic != "" && !regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`).MatchString(c.Topic) {
+		complain("topic", `%q is not a topic; use letters, digits, "-" and "_", 64 at most`, c.Topic)
+	}
+	if c.Event != "" && !regexp.MustCompile(`^[A-Za-z0-9_]+$`).MatchString(c.Event) {
+		complain("event", `%q is not the name of an applet's event; use letters, digits and "_"`, c.Event)
+	}
+}
+
+func (c Config) validateOthers(complain func(key, format string, args ...any)) {
+	if len(c.Command) > 0 && !path.IsAbs(c.Command[0]) {
+		complain("command", "%q is not an absolute path; the command is run without a shell", c.Command[0])
+	}
+	if c.Type != "smtp" {
+		return
+	}
+	if _, err := mail.ParseAddressList(c.To); c.To != "" && err != nil {
+		complain("to", "%q is not a list of mail addresses", c.To)
+	}
+	if _, err := mail.ParseAddress(c.From); c.From != "" && err != nil {
+		complain("from", "%q is not a mail address", c.From)
+	}
+	host, _, err := net.SplitHostPort(c.Server)
+	if c.Server != "" && (err != nil || !strictconf.IsHost(host)) {
+		complain("server", `%q is not HOST:PORT, such as "localhost:25"`, c.Server)
+	}
+	if c.TLS != "" && !slices.Contains([]string{"auto", "starttls", "tls", "none"}, c.TLS) {
+		complain("tls", `%q is not one of auto, starttls, tls, none`, c.TLS)
+	}
+	switch {
+	case c.User != "" && c.Password.IsZero():
+		complain("password", "is missing; a user needs one")
+	case c.User == "" && !c.Password.IsZero():
+		complain("user", "is missing; a password needs one")
+	case c.TLS == "none" && !c.Password.IsZero() && !loopback(host):
+		complain("tls", `"none" would show the password to the network; "auto" does not`)
+	}
+}
+
+func loopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
