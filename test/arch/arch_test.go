@@ -39,7 +39,7 @@ var allowed = map[string][]string{
 	"internal/ovhdns":   {},
 	"internal/publicip": {},
 
-	"internal/notify":     {},
+	"internal/notify":     {"internal/strictconf"}, // for the secrets and the rules of [[notify]], which both daemons share
 	"internal/pairing":    {"internal/tree"},
 	"internal/report":     {},
 	"internal/daemon":     {},
