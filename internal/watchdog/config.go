@@ -1,0 +1,138 @@
+package watchdog
+
+import (
+	"net/netip"
+	"time"
+
+	"releve/internal/notify"
+	"releve/internal/probe"
+	"releve/internal/strictconf"
+)
+
+// Config is what watchdog.toml says, checked and split by consumer. It is never changed after LoadConfig.
+type Config struct {
+	StateDir string
+	Sites    []Site // at least one
+	OVH      OVH
+	Home     Home
+	Uplink   []probe.Reference // never empty
+	Replica  Replica
+	Status   Status
+	Notify   []notify.Config
+}
+
+// Site is one name that is switched.
+type Site struct {
+	Name        string // also the DNS name, without a dot at its end
+	Zone        string
+	TTL         int64         // of the records that lead to the standby, in seconds; 0 = the zone's
+	NameServers []string      // HOST:PORT, asked instead of those that the zone names; empty = those
+	Folders     []string      // of the agent, which the standby needs to serve the site
+	MaxLag      time.Duration // an older replica is no standby; 0 = any age will do
+
+	MaxSwitchesPerDay int
+
+	Probe          Probe
+	StandbyAddress string // HOST:PORT, asked with the site's name
+	Failback       Failback
+}
+
+// Probe is how prod is asked, and what makes it down or up.
+type Probe struct {
+	Target    probe.Target // without Address (each of Prod in turn) and Roots (see CAFile)
+	Prod      []netip.Addr // at least one
+	Interval  time.Duration
+	Failures  int // in a row: down
+	Successes int // in a row: up
+	CAFile    string
+}
+
+// Failback is when the name goes back to prod.
+type Failback struct {
+	Auto bool
+	Stay time.Duration // the least time that the standby serves, before an automatic fail-back
+}
+
+// OVH is the access to the zone.
+type OVH struct {
+	Endpoint          string // a name that go-ovh knows, or a URL that ends in /1.0
+	CAFile            string // extra roots, beside the system's; "" = none
+	ApplicationKey    strictconf.Secret
+	ApplicationSecret strictconf.Secret
+	ConsumerKey       strictconf.Secret
+}
+
+// Home is where the standby is reached from outside.
+type Home struct {
+	IPv4, IPv6 HomeAddress
+	Sources    []string // empty = the built-in ones
+}
+
+// HomeAddress is what is known of the home address of one family: nothing yet (Auto), all (Fixed), or that there is none (neither).
+type HomeAddress struct {
+	Auto  bool
+	Fixed netip.Addr // valid only when given
+}
+
+// Off says that home has no address of this family.
+func (h HomeAddress) Off() bool { return !h.Auto && !h.Fixed.IsValid() }
+
+// Replica is the standby's own disk: where the agent pushes to.
+type Replica struct {
+	Control string // the folder where the two daemons leave word for each other; "" = no agent
+	Folders []ReplicaFolder
+}
+
+// ReplicaFolder is a folder of the agent as it lies on this machine.
+type ReplicaFolder struct {
+	Name string
+	Path string
+	Hook []string // run after the folder changed; empty = nothing
+}
+
+// Status says where the daemon answers.
+type Status struct {
+	Socket string
+	Listen string // HOST:PORT of the web page and metrics; "" = off
+}
+
+// LoadConfig reads the file at path. Its error is a *strictconf.Error with everything that is wrong with the file. Nothing but the file and the
+// secrets it points to is looked at: whether zone, prod and replica are there is a question for `check`.
+func LoadConfig(path string) (*Config, error) {
+	var f configFile
+	doc := strictconf.Load(path, &f)
+	cfg := f.build(doc)
+	if err := doc.Err(); err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}
+
+// Events lists what the watchdog tells the owner about; a [[notify]] may ask for some of them.
+func Events() []string {
+	return []string{
+		EventFailedOver, EventFailedBack, EventCannotSwitch, EventProdDown, EventProdBack, EventHold, EventStandbyDown, EventStandbyUp,
+		EventForeignRecords, EventReplicaLag, EventReplicaDiffers, EventHomeChanged, EventUplinkDown, EventCertificate, EventCredential,
+		EventHook,
+	}
+}
+
+// The events of the watchdog.
+const (
+	EventFailedOver     = "failed_over"     // prod is down and the name leads home, or has failed to for a minute
+	EventFailedBack     = "failed_back"     // the name leads to prod again
+	EventCannotSwitch   = "cannot_switch"   // prod is down and the standby cannot serve
+	EventProdDown       = "prod_down"       // an address of prod fails, without a switch
+	EventProdBack       = "prod_back"       // prod answers again while the standby serves
+	EventHold           = "hold"            // too many switches in a day
+	EventStandbyDown    = "standby_down"    // the standby does not answer
+	EventStandbyUp      = "standby_up"      // it does again
+	EventForeignRecords = "foreign_records" // the zone holds what neither of us wrote
+	EventReplicaLag     = "replica_lag"     // the replica is too old, or the agent silent
+	EventReplicaDiffers = "replica_differs" // the disk is not what the manifest says
+	EventHomeChanged    = "home_changed"    // the home address changed while it serves
+	EventUplinkDown     = "uplink_down"     // told once it is back
+	EventCertificate    = "certificate"     // runs out, or is not the one received
+	EventCredential     = "credential"      // the OVH credential is refused, lacks a right or runs out
+	EventHook           = "hook"            // a hook failed
+)

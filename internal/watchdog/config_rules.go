@@ -1,0 +1,168 @@
+package watchdog
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"releve/internal/notify"
+	"releve/internal/probe"
+	"releve/internal/strictconf"
+)
+
+// build turns the file into values, and complains to doc about each rule that it breaks. What it gives is of use only if nobody complained.
+func (f *configFile) build(doc *strictconf.Doc) *Config {
+	doc.Path("state_dir", f.StateDir)
+	doc.Path("status.socket", f.Status.Socket)
+	doc.Listen("status.listen", f.Status.Listen)
+	notify.ValidateAll(f.Notify, Events(), doc)
+	cfg := &Config{
+		StateDir: f.StateDir, OVH: f.OVH.build(doc), Home: f.Home.build(doc), Uplink: f.Uplink.build(doc), Replica: f.Replica.build(doc),
+		Status: Status(f.Status), Notify: f.Notify,
+	}
+	if len(f.Sites) == 0 {
+		doc.Complain("site", "is missing; write a [[site]] that says which name to keep up")
+	}
+	names := strictconf.Names{}
+	for i, t := range f.Sites {
+		key := strictconf.Index("site", i)
+		names.Add(doc, key+".name", t.Name)
+		cfg.Sites = append(cfg.Sites, t.build(doc, key))
+	}
+	f.checkTogether(doc)
+	return cfg
+}
+
+// checkTogether looks at values that are good each by itself but not together.
+func (f *configFile) checkTogether(doc *strictconf.Doc) {
+	needed := len(f.Replica.Folders) > 0
+	for i, t := range f.Sites {
+		needed = needed || len(t.Folders) > 0
+		for j, p := range t.Probe.Prod {
+			for key, home := range map[string]string{"home.ipv4": f.Home.IPv4, "home.ipv6": f.Home.IPv6} {
+				if sameAddress(p, home) {
+					doc.Complain(key, "%s is also %s; prod and home cannot have the same address", home,
+						strictconf.Index(strictconf.Index("site", i)+".probe.prod", j))
+				}
+			}
+		}
+	}
+	if needed && f.Replica.Control == "" {
+		doc.Complain("replica.control", "is missing; it is where the agent leaves word about the folders named here")
+	}
+}
+
+func sameAddress(a, b string) bool {
+	x, errX := netip.ParseAddr(a)
+	y, errY := netip.ParseAddr(b)
+	return errX == nil && errY == nil && x.Unmap() == y.Unmap()
+}
+
+func (t ovhTable) build(doc *strictconf.Doc) OVH {
+	t.checkEndpoint(doc)
+	doc.OptionalPath("ovh.ca_file", t.CAFile)
+	for _, s := range []struct {
+		key    string
+		secret strictconf.Secret
+		hint   string
+	}{
+		{"application_key", t.ApplicationKey, "create it on the API's createToken page"},
+		{"application_secret", t.ApplicationSecret, "it was shown with the application key"},
+		{"consumer_key", t.ConsumerKey, "`watchdog login` asks for one"},
+	} {
+		if s.secret.IsZero() {
+			doc.Complain("ovh."+s.key, "is missing; give it, or the file that holds it as %s_file (%s)", s.key, s.hint)
+		}
+	}
+	return OVH(t)
+}
+
+func (t ovhTable) checkEndpoint(doc *strictconf.Doc) {
+	const key = "ovh.endpoint"
+	known := []string{"ovh-eu", "ovh-ca", "ovh-us", "kimsufi-eu", "kimsufi-ca", "soyoustart-eu", "soyoustart-ca"}
+	if slices.Contains(known, t.Endpoint) {
+		return
+	}
+	if !strings.Contains(t.Endpoint, "/") {
+		doc.Complain(key, "%q is not known; one of %s, or a URL", t.Endpoint, strings.Join(known, ", "))
+		return
+	}
+	u := doc.URL(key, t.Endpoint)
+	switch {
+	case u == nil:
+	case !strings.HasSuffix(u.Path, "/1.0") || u.RawQuery != "":
+		doc.Complain(key, "must end in /1.0, the version of the API")
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		doc.Complain(key, "must begin with https://; plain http is for a loopback address only")
+	}
+}
+
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+func (t homeTable) build(doc *strictconf.Doc) Home {
+	if t.IPv4 == "off" && t.IPv6 == "off" {
+		doc.Complain("home.ipv6", "is off as well as home.ipv4; the standby must have an address")
+	}
+	return Home{
+		IPv4:    homeAddress(doc, "home.ipv4", t.IPv4, netip.Addr.Is4, "IPv4"),
+		IPv6:    homeAddress(doc, "home.ipv6", t.IPv6, netip.Addr.Is6, "IPv6"),
+		Sources: t.Sources,
+	}
+}
+
+func homeAddress(doc *strictconf.Doc, key, value string, family func(netip.Addr) bool, name string) HomeAddress {
+	switch value {
+	case "auto":
+		return HomeAddress{Auto: true}
+	case "off":
+		return HomeAddress{}
+	}
+	addr, err := netip.ParseAddr(value)
+	if err != nil || !family(addr) || !servable(addr) {
+		doc.Complain(key, `%q is not an %s address that can be published; or write "auto" or "off"`, value, name)
+		return HomeAddress{}
+	}
+	return HomeAddress{Fixed: addr}
+}
+
+// servable says whether a record could hold this address. Private ones may be right: in a laboratory.
+func servable(a netip.Addr) bool {
+	return !a.IsUnspecified() && !a.IsMulticast() && !a.Is4In6() && a.Zone() == "" && !a.IsLinkLocalUnicast()
+}
+
+func (t uplinkTable) build(doc *strictconf.Doc) []probe.Reference {
+	texts := t.References
+	if len(texts) == 0 {
+		texts = probe.DefaultReferences()
+	}
+	var refs []probe.Reference
+	for i, text := range texts {
+		ref, err := probe.ParseReference(text)
+		if err != nil {
+			doc.Complain(strictconf.Index("uplink.references", i), "%v", err)
+			continue
+		}
+		refs = append(refs, ref)
+	}
+	return refs
+}
+
+func (t replicaTable) build(doc *strictconf.Doc) Replica {
+	r := Replica{Control: t.Control}
+	doc.OptionalPath("replica.control", t.Control)
+	paths := []strictconf.KeyedPath{{Key: "replica.control", Path: t.Control}}
+	names := strictconf.Names{}
+	for i, f := range t.Folders {
+		key := strictconf.Index("replica.folder", i)
+		names.Add(doc, key+".name", f.Name)
+		doc.Path(key+".path", f.Path)
+		doc.Command(key+".hook", f.Hook)
+		paths = append(paths, strictconf.KeyedPath{Key: key + ".path", Path: f.Path})
+		r.Folders = append(r.Folders, ReplicaFolder(f))
+	}
+	doc.Apart(paths, "these folders must lie side by side")
+	return r
+}
