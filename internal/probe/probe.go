@@ -388,11 +388,11 @@ func dialAddress(u *url.URL, address string) (string, error) {
 		if host, port, err = net.SplitHostPort(address); err != nil {
 			return "", fmt.Errorf("address %q: neither an IP address nor HOST:PORT", address)
 		}
-		if n, err := net.LookupPort("tcp", port); err != nil || n == 0 {
+		if n, err := net.LookupPort("tcp", port); (err != nil || n == 0) && !strings.Contains(port, "/") {
 			return "", fmt.Errorf("address %q: %q is not a port", address, port)
 		}
 	}
-	if host == "" || strings.ContainsAny(host, " /[]") {
+	if host == "" || strings.ContainsAny(host+port, " /[]") {
 		return "", fmt.Errorf("address %q: neither an IP address nor HOST:PORT", address)
 	}
 	return net.JoinHostPort(host, port), nil

@@ -301,6 +301,10 @@ func (l *listener) Accept() (net.Conn, error) {
 			}
 			c.Close()
 			continue
+		case Flood, EndlessHeader:
+			if tcp, ok := inner.(*net.TCPConn); ok {
+				tcp.SetWriteBuffer(64 << 10) //nolint:errcheck // then Sent runs megabytes ahead of what the client takes
+			}
 		}
 		return c, nil
 	}
