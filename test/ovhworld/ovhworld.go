@@ -1,0 +1,161 @@
+// Package ovhworld is an OVH API (v1) for tests and the demo: the calls about
+// zones and credentials, as strict as the real ones. It verifies signatures,
+// clocks, rights and parameters, answers errors in OVH's forms, filters as
+// loosely as OVH does, and shows changes to the DNS only after a refresh and a
+// delay. It can be told to fail at any call, before or after the effect.
+//
+// It follows OVH's own description of the API (domain.json, auth.json) and
+// what users of it report; where those leave a choice, an option plays either.
+package ovhworld
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Options is how the API behaves. The zero value is a friendly OVH.
+type Options struct {
+	PublishDelay time.Duration // between an accepted refresh and its effect on the DNS
+	Skew         time.Duration // of OVH's clock from ours
+	Window       time.Duration // how far off a call's timestamp may be; 30 s
+
+	// FreshNotFound is for how long a new record is listed and yet "not found".
+	FreshNotFound time.Duration
+	// PostAnswersZero makes POST …/record answer id 0 in place of the id.
+	PostAnswersZero bool
+	// DynHostAt60 moves address records with TTL 60 into the DynHost
+	// collection, so that …/record does not list them.
+	DynHostAt60 bool
+	// NewErrors answers every error in the form {"class", "message", "details"}.
+	NewErrors bool
+	// CredentialNeedsRule refuses GET /auth/currentCredential without a rule for it.
+	CredentialNeedsRule bool
+}
+
+// World is an OVH with its customers. Its methods are safe for concurrent use.
+type World struct {
+	mu      sync.Mutex
+	opts    Options
+	apps    map[string]string // application key → secret
+	creds   map[string]*credential
+	zones   map[string]*zone
+	nextID  int64
+	faults  []*activeFault
+	late    []lateEffect
+	calls   []Call
+	tokens  int
+	closing chan struct{}
+	once    sync.Once
+
+	servers []*http.Server
+	running sync.WaitGroup
+}
+
+// New returns an OVH without customers.
+func New(opts Options) *World {
+	if opts.Window == 0 {
+		opts.Window = 30 * time.Second
+	}
+	return &World{
+		opts: opts,
+		apps: map[string]string{}, creds: map[string]*credential{}, zones: map[string]*zone{},
+		nextID:  5386578528, // real ids have long passed 2^32
+		closing: make(chan struct{}),
+	}
+}
+
+// Change alters the options while the world turns.
+func (w *World) Change(f func(*Options)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f(&w.opts)
+}
+
+// Listen serves the API on address (HOST:PORT, port 0 for any) until Close,
+// over TLS if a certificate is given. It returns the endpoint, "/1.0" included.
+func (w *World) Listen(ctx context.Context, address string, cert *tls.Certificate) (string, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		return "", fmt.Errorf("listen on %s: %w", address, err)
+	}
+	endpoint := "http://" + l.Addr().String() + "/1.0"
+	if cert != nil {
+		endpoint = "https://" + l.Addr().String() + "/1.0"
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{*cert}, MinVersion: tls.VersionTLS12})
+	}
+	srv := &http.Server{Handler: w, ReadHeaderTimeout: 10 * time.Second}
+	w.mu.Lock()
+	w.servers = append(w.servers, srv)
+	w.mu.Unlock()
+	w.running.Go(func() {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			l.Close()
+		}
+	})
+	return endpoint, nil
+}
+
+// Close ends hanging calls and stops serving.
+func (w *World) Close() {
+	w.once.Do(func() { close(w.closing) })
+	w.mu.Lock()
+	servers := w.servers
+	w.servers = nil
+	w.mu.Unlock()
+	for _, srv := range servers {
+		_ = srv.Close()
+	}
+	w.running.Wait()
+}
+
+// Call is one request, and what became of it.
+type Call struct {
+	Method, Path, Query, Body string // Path is without "/1.0"
+	Status                    int    // 0: no answer was given
+	Effects                   []string
+	Fault                     bool // a fault was played on it
+}
+
+func (c Call) String() string {
+	s := c.Method + " " + c.Path
+	if c.Query != "" {
+		s += "?" + c.Query
+	}
+	return fmt.Sprintf("%s → %d %v", s, c.Status, c.Effects)
+}
+
+// Calls returns the calls so far, in order of arrival, GET /auth/time included.
+func (w *World) Calls() []Call {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.catchUp()
+	return append([]Call(nil), w.calls...)
+}
+
+// Effects returns what the calls did so far: "add …", "change …", "remove …",
+// "refresh ZONE".
+func (w *World) Effects() []string {
+	var all []string
+	for _, c := range w.Calls() {
+		all = append(all, c.Effects...)
+	}
+	return all
+}
+
+// ForgetCalls empties the log.
+func (w *World) ForgetCalls() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.catchUp()
+	w.calls = nil
+}
+
+// now is OVH's clock.
+func (w *World) now() time.Time { return time.Now().Add(w.opts.Skew) }
