@@ -1,10 +1,9 @@
 package notify
 
 import (
+	"maps"
 	"net"
 	"net/mail"
-	"net/netip"
-	"path"
 	"reflect"
 	"regexp"
 	"slices"
@@ -92,109 +91,98 @@ func (c Config) BaseURL() string {
 	return ""
 }
 
-// ValidateAll complains about every rule that the channels break, under keys such as notify[0].url. The events are those
+// ValidateAll complains to doc about every rule that the channels break, which stand in its array "notify". The events are those
 // that the program can send: one that is misspelt would never be told.
 func ValidateAll(channels []Config, events []string, doc *strictconf.Doc) {
-	taken := map[string]bool{}
+	names := strictconf.Names{}
 	for i, c := range channels {
 		table := strictconf.Index("notify", i)
-		c.validate(events, func(key, format string, args ...any) { doc.Complain(table+"."+key, format, args...) })
+		names.Unique(doc, table+".name", c.ChannelName())
 		if c.Name != "" {
 			doc.Name(table+".name", c.Name)
 		}
-		if name := c.ChannelName(); taken[name] && name != "" {
-			doc.Complain(table+".name", "two channels are called %q; give each a name of its own", name)
+		for j, e := range c.Events {
+			if !slices.Contains(events, e) {
+				doc.Complain(strictconf.Index(table+".events", j), "%q is no event of this program; they are %s", e, strings.Join(events, ", "))
+			}
 		}
-		taken[c.ChannelName()] = true
+		c.validateKeys(doc, table)
+		c.validateHTTP(doc, table)
+		c.validateSMTP(doc, table)
+		doc.Command(table+".command", c.Command)
 	}
 }
 
-func (c Config) validate(events []string, complain func(key, format string, args ...any)) {
+// validateKeys wants the keys that the type needs, and no others: one without a meaning was meant for something.
+func (c Config) validateKeys(doc *strictconf.Doc, table string) {
 	i := slices.IndexFunc(kinds(), func(k kind) bool { return k.name == c.Type })
 	switch {
 	case c.Type == "":
-		complain("type", "is missing; one of %s", strings.Join(Types(), ", "))
+		doc.Complain(table+".type", "is missing; one of %s", strings.Join(Types(), ", "))
 		return
 	case i < 0:
-		complain("type", "%q is not known; one of %s", c.Type, strings.Join(Types(), ", "))
+		doc.Complain(table+".type", "%q is not known; one of %s", c.Type, strings.Join(Types(), ", "))
 		return
 	}
 	k := kinds()[i]
 	takes := slices.Concat([]string{"type", "name", "events"}, k.required, k.optional)
-	for v, f := range reflect.ValueOf(c).Fields() {
-		key := v.Tag.Get("toml")
+	for f, v := range reflect.ValueOf(c).Fields() {
+		key := f.Tag.Get("toml")
 		switch {
-		case f.IsZero() && slices.Contains(k.required, key):
-			complain(key, "is missing; %s needs %s", k.name, strings.Join(k.required, ", "))
-		case !f.IsZero() && !slices.Contains(takes, key):
-			complain(key, "means nothing to %s, which knows %s", k.name, strings.Join(takes[1:], ", "))
+		case v.IsZero() && slices.Contains(k.required, key):
+			doc.Complain(table+"."+key, "is missing; %s needs %s", k.name, strings.Join(k.required, ", "))
+		case !v.IsZero() && !slices.Contains(takes, key):
+			doc.Complain(table+"."+key, "means nothing to %s, which knows %s", k.name, strings.Join(takes[1:], ", "))
 		}
 	}
-	for i, e := range c.Events {
-		if !slices.Contains(events, e) {
-			complain(strictconf.Index("events", i), "%q is no event of this program; they are %s", e, strings.Join(events, ", "))
-		}
-	}
-	c.validateHTTP(complain)
-	c.validateOthers(complain)
 }
 
-func (c Config) validateHTTP(complain func(key, format string, args ...any)) {
+func (c Config) validateHTTP(doc *strictconf.Doc, table string) {
 	if !c.URL.IsZero() {
-		if _, err := strictconf.ParseURL(c.URL.Reveal()); err != nil {
-			complain("url", "%v", err)
-		}
+		doc.URL(table+".url", c.URL.Reveal())
 	}
 	if c.Method != "" && !slices.Contains([]string{"GET", "POST", "PUT"}, c.Method) {
-		complain("method", "%q is not one of GET, POST, PUT", c.Method)
+		doc.Complain(table+".method", "%q is not one of GET, POST, PUT", c.Method)
 	}
-	for name, value := range c.Headers {
-		switch {
+	for _, name := range slices.Sorted(maps.Keys(c.Headers)) {
+		switch value := c.Headers[name]; {
 		case !regexp.MustCompile(`^[A-Za-z0-9-]+$`).MatchString(name):
-			complain("headers", "%q is not the name of a header", name)
+			doc.Complain(table+".headers", "%q is not the name of a header", name)
 		case strings.ContainsAny(value.Reveal(), "\r\n\x00"):
-			complain("headers", "the value of %q must be on one line", name)
+			doc.Complain(table+".headers", "the value of %q must be on one line", name)
 		}
 	}
 	if c.Topic != "" && !regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`).MatchString(c.Topic) {
-		complain("topic", `%q is not a topic; use letters, digits, "-" and "_", 64 at most`, c.Topic)
+		doc.Complain(table+".topic", `%q is not a topic; use letters, digits, "-" and "_", 64 at most`, c.Topic)
 	}
 	if c.Event != "" && !regexp.MustCompile(`^[A-Za-z0-9_]+$`).MatchString(c.Event) {
-		complain("event", `%q is not the name of an applet's event; use letters, digits and "_"`, c.Event)
+		doc.Complain(table+".event", `%q is not the name of an applet's event; use letters, digits and "_"`, c.Event)
 	}
 }
 
-func (c Config) validateOthers(complain func(key, format string, args ...any)) {
-	if len(c.Command) > 0 && !path.IsAbs(c.Command[0]) {
-		complain("command", "%q is not an absolute path; the command is run without a shell", c.Command[0])
-	}
+func (c Config) validateSMTP(doc *strictconf.Doc, table string) {
 	if c.Type != "smtp" {
 		return
 	}
 	if _, err := mail.ParseAddressList(c.To); c.To != "" && err != nil {
-		complain("to", "%q is not a list of mail addresses", c.To)
+		doc.Complain(table+".to", "%q is not a list of mail addresses", c.To)
 	}
 	if _, err := mail.ParseAddress(c.From); c.From != "" && err != nil {
-		complain("from", "%q is not a mail address", c.From)
+		doc.Complain(table+".from", "%q is not a mail address", c.From)
 	}
-	host, _, err := net.SplitHostPort(c.Server)
-	if c.Server != "" && (err != nil || !strictconf.IsHost(host)) {
-		complain("server", `%q is not HOST:PORT, such as "localhost:25"`, c.Server)
+	host := ""
+	if c.Server != "" {
+		host, _, _ = net.SplitHostPort(doc.Address(table+".server", c.Server, ""))
 	}
 	if c.TLS != "" && !slices.Contains([]string{"auto", "starttls", "tls", "none"}, c.TLS) {
-		complain("tls", `%q is not one of auto, starttls, tls, none`, c.TLS)
+		doc.Complain(table+".tls", `%q is not one of auto, starttls, tls, none`, c.TLS)
 	}
 	switch {
 	case c.User != "" && c.Password.IsZero():
-		complain("password", "is missing; a user needs one")
+		doc.Complain(table+".password", "is missing; a user needs one")
 	case c.User == "" && !c.Password.IsZero():
-		complain("user", "is missing; a password needs one")
-	case c.TLS == "none" && !c.Password.IsZero() && !loopback(host):
-		complain("tls", `"none" would show the password to the network; "auto" does not`)
+		doc.Complain(table+".user", "is missing; a password needs one")
+	case c.TLS == "none" && !c.Password.IsZero() && !strictconf.IsLoopback(host):
+		doc.Complain(table+".tls", `"none" would show the password to the network; "auto" does not`)
 	}
-}
-
-func loopback(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.IsLoopback()
 }

@@ -29,11 +29,19 @@ type Names map[string]string // name → key
 // Add wants a good name ([Doc.Name]) that is not taken yet.
 func (n Names) Add(d *Doc, key, name string) {
 	d.Name(key, name)
-	if other, taken := n[name]; taken && name != "" {
+	n.Unique(d, key, name)
+}
+
+// Unique wants a name that is not taken yet; none at all is fine.
+func (n Names) Unique(d *Doc, key, name string) {
+	other, taken := n[name]
+	switch {
+	case name == "":
+	case taken:
 		d.Complain(key, "%q is also %s; give each a name of its own", name, other)
-		return
+	default:
+		n[name] = key
 	}
-	n[name] = key
 }
 
 // Path wants an absolute path without "..", "//" and the like.
@@ -81,7 +89,7 @@ func (d *Doc) Apart(paths []KeyedPath, why string) {
 
 // Within says whether the clean path p is, or lies below, the clean path dir, by their text alone.
 func Within(p, dir string) bool {
-	return p != "" && (p == dir || inside(p, dir))
+	return p != "" && dir != "" && (p == dir || inside(p, dir))
 }
 
 func inside(p, dir string) bool {
@@ -158,6 +166,12 @@ func IsHost(s string) bool {
 	return len(s) <= 253 && regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?$`).MatchString(s)
 }
 
+// IsLoopback says whether host is "localhost" or a loopback address.
+func IsLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
 // URL wants an http or https URL with a host, and neither a password nor a fragment in it. It gives nil where it complained.
 func (d *Doc) URL(key, value string) *url.URL {
 	if value == "" {
@@ -213,6 +227,16 @@ func URLPort(u *url.URL) string {
 func (d *Doc) Command(key string, words []string) {
 	if len(words) > 0 && !path.IsAbs(words[0]) {
 		d.Complain(key, "%q must be an absolute path: the command is run without a shell; write [\"/bin/sh\", \"-c\", \"…\"] to have one", words[0])
+	}
+}
+
+// Timeout wants a timeout that ends before the next attempt begins.
+func (d *Doc) Timeout(key string, timeout, interval, least Duration) {
+	switch {
+	case timeout < least:
+		AtLeast(d, key, timeout, least)
+	case timeout > interval:
+		d.Complain(key, "%v is longer than the interval, %v; each attempt must end before the next begins", timeout, interval)
 	}
 }
 

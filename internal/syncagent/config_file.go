@@ -59,6 +59,9 @@ type hostTable struct {
 	KnownHosts     string `toml:"known_hosts"`
 }
 
+// defaultTimeout is that of a probe, or the interval where that is shorter.
+const defaultTimeout = strictconf.Duration(10 * time.Second)
+
 type probeTable struct {
 	URL      string              `toml:"url"`
 	Address  string              `toml:"address"`
@@ -70,7 +73,6 @@ type probeTable struct {
 
 func (p *probeTable) SetDefaults() {
 	p.Interval = strictconf.Duration(time.Minute)
-	p.Timeout = strictconf.Duration(10 * time.Second)
 	p.Failures = 3
 }
 

@@ -67,10 +67,12 @@ func (t folderTable) build(doc *strictconf.Doc, key string) Folder {
 	}
 	doc.Path(key+".source", t.Source)
 	doc.Path(key+".target", t.Target)
-	filter, err := tree.ParseFilter(t.Exclude)
-	if err != nil {
-		doc.Complain(key+".exclude", "%v", err)
+	for i, pattern := range t.Exclude {
+		if _, err := tree.ParseFilter([]string{pattern}); err != nil {
+			doc.Complain(strictconf.Index(key+".exclude", i), "%v", err)
+		}
 	}
+	filter, _ := tree.ParseFilter(t.Exclude) // good if each pattern is
 	strictconf.AtLeast(doc, key+".settle", t.Settle, 0)
 	// 100m is soon written for 100ms.
 	strictconf.AtMost(doc, key+".settle", t.Settle, strictconf.Duration(time.Minute))
@@ -113,9 +115,13 @@ func (t hostTable) build(doc *strictconf.Doc, key, name string) sshjump.Hop {
 
 func (t probeTable) build(doc *strictconf.Doc, key string) *Probe {
 	u := doc.URL(key+".url", t.URL)
-	strictconf.AtLeast(doc, key+".interval", t.Interval, strictconf.Duration(time.Second))
-	strictconf.AtLeast(doc, key+".timeout", t.Timeout, strictconf.Duration(100*time.Millisecond))
-	strictconf.AtMost(doc, key+".timeout", t.Timeout, t.Interval)
+	const least = strictconf.Duration(100 * time.Millisecond)
+	strictconf.AtLeast(doc, key+".interval", t.Interval, least)
+	if !doc.Has(key + ".timeout") {
+		t.Timeout = min(defaultTimeout, t.Interval)
+	} else {
+		doc.Timeout(key+".timeout", t.Timeout, t.Interval, least)
+	}
 	strictconf.AtLeast(doc, key+".failures", t.Failures, 1)
 	doc.OptionalPath(key+".ca_file", t.CAFile)
 	return &Probe{

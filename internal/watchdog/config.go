@@ -6,6 +6,7 @@ import (
 
 	"releve/internal/notify"
 	"releve/internal/probe"
+	"releve/internal/publicip"
 	"releve/internal/strictconf"
 )
 
@@ -65,17 +66,19 @@ type OVH struct {
 // Home is where the standby is reached from outside.
 type Home struct {
 	IPv4, IPv6 HomeAddress
-	Sources    []string // empty = the built-in ones
 }
 
-// HomeAddress is what is known of the home address of one family: nothing yet (Auto), all (Fixed), or that there is none (neither).
+// HomeAddress says how home gets its address of one family: it is found out (Auto), given (Fixed), or there is none (Off).
 type HomeAddress struct {
-	Auto  bool
-	Fixed netip.Addr // valid only when given
+	Sources []publicip.Source // to be asked; empty unless Auto
+	Fixed   netip.Addr        // valid only when given
 }
+
+// Auto says that the address is to be found out.
+func (h HomeAddress) Auto() bool { return len(h.Sources) > 0 }
 
 // Off says that home has no address of this family.
-func (h HomeAddress) Off() bool { return !h.Auto && !h.Fixed.IsValid() }
+func (h HomeAddress) Off() bool { return !h.Auto() && !h.Fixed.IsValid() }
 
 // Replica is the standby's own disk: where the agent pushes to.
 type Replica struct {

@@ -7,6 +7,7 @@ import (
 
 	"releve/internal/notify"
 	"releve/internal/probe"
+	"releve/internal/publicip"
 	"releve/internal/strictconf"
 )
 
@@ -26,7 +27,7 @@ func (f *configFile) build(doc *strictconf.Doc) *Config {
 	names := strictconf.Names{}
 	for i, t := range f.Sites {
 		key := strictconf.Index("site", i)
-		names.Add(doc, key+".name", t.Name)
+		names.Unique(doc, key+".name", t.Name)
 		cfg.Sites = append(cfg.Sites, t.build(doc, key))
 	}
 	f.checkTogether(doc)
@@ -39,11 +40,9 @@ func (f *configFile) checkTogether(doc *strictconf.Doc) {
 	for i, t := range f.Sites {
 		needed = needed || len(t.Folders) > 0
 		for j, p := range t.Probe.Prod {
-			for key, home := range map[string]string{"home.ipv4": f.Home.IPv4, "home.ipv6": f.Home.IPv6} {
-				if sameAddress(p, home) {
-					doc.Complain(key, "%s is also %s; prod and home cannot have the same address", home,
-						strictconf.Index(strictconf.Index("site", i)+".probe.prod", j))
-				}
+			prod := strictconf.Index(strictconf.Index("site", i)+".probe.prod", j)
+			if sameAddress(p, f.Home.IPv4) || sameAddress(p, f.Home.IPv6) {
+				doc.Complain(prod, "%s is also the home address; prod and the standby cannot share one", p)
 			}
 		}
 	}
@@ -92,37 +91,61 @@ func (t ovhTable) checkEndpoint(doc *strictconf.Doc) {
 	case u == nil:
 	case !strings.HasSuffix(u.Path, "/1.0") || u.RawQuery != "":
 		doc.Complain(key, "must end in /1.0, the version of the API")
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !strictconf.IsLoopback(u.Hostname()):
 		doc.Complain(key, "must begin with https://; plain http is for a loopback address only")
 	}
 }
 
-func isLoopback(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.IsLoopback()
-}
-
 func (t homeTable) build(doc *strictconf.Doc) Home {
 	if t.IPv4 == "off" && t.IPv6 == "off" {
-		doc.Complain("home.ipv6", "is off as well as home.ipv4; the standby must have an address")
+		doc.Complain("home", "ipv4 and ipv6 are both off; the standby must have an address")
 	}
+	sources := t.sources(doc)
 	return Home{
-		IPv4:    homeAddress(doc, "home.ipv4", t.IPv4, netip.Addr.Is4, "IPv4"),
-		IPv6:    homeAddress(doc, "home.ipv6", t.IPv6, netip.Addr.Is6, "IPv6"),
-		Sources: t.Sources,
+		IPv4: homeAddress(doc, "home.ipv4", t.IPv4, publicip.IPv4, sources),
+		IPv6: homeAddress(doc, "home.ipv6", t.IPv6, publicip.IPv6, sources),
 	}
 }
 
-func homeAddress(doc *strictconf.Doc, key, value string, family func(netip.Addr) bool, name string) HomeAddress {
+// sources are those that the file names, none if it names none.
+func (t homeTable) sources(doc *strictconf.Doc) []publicip.Source {
+	var sources []publicip.Source
+	operators := map[string]bool{}
+	for i, text := range t.Sources {
+		source, err := publicip.ParseSource(text)
+		if err != nil {
+			doc.Complain(strictconf.Index("home.sources", i), "%v", err)
+			continue
+		}
+		operators[source.Operator()] = true
+		sources = append(sources, source)
+	}
+	if len(operators) == 1 && len(sources) == len(t.Sources) {
+		doc.Complain("home.sources", "are of one operator; name another one too, for two must agree on an address")
+	}
+	return sources
+}
+
+func homeAddress(doc *strictconf.Doc, key, value string, family publicip.Family, sources []publicip.Source) HomeAddress {
 	switch value {
 	case "auto":
-		return HomeAddress{Auto: true}
+		if len(sources) > 0 {
+			return HomeAddress{Sources: sources}
+		}
+		for _, text := range publicip.DefaultSources(family) {
+			source, err := publicip.ParseSource(text)
+			if err != nil {
+				doc.Complain(key, "%v", err) // a test would have found it
+			}
+			sources = append(sources, source)
+		}
+		return HomeAddress{Sources: sources}
 	case "off":
 		return HomeAddress{}
 	}
 	addr, err := netip.ParseAddr(value)
-	if err != nil || !family(addr) || !servable(addr) {
-		doc.Complain(key, `%q is not an %s address that can be published; or write "auto" or "off"`, value, name)
+	if err != nil || addr.Is4() != (family == publicip.IPv4) || !servable(addr) {
+		doc.Complain(key, `%q is not an %s address that can be published; or write "auto" or "off"`, value, family)
 		return HomeAddress{}
 	}
 	return HomeAddress{Fixed: addr}

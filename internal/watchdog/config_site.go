@@ -44,9 +44,13 @@ func (t siteTable) checkName(doc *strictconf.Doc, key string) {
 		doc.Complain(key+".zone", "is missing; give the OVH zone that holds the name")
 	case !isDomain(t.Zone):
 		doc.Complain(key+".zone", "%q is not a domain in lower-case letters, without a dot at its end", t.Zone)
+	}
+	switch {
 	case t.Name == "":
+		doc.Complain(key+".name", "is missing; give the DNS name of the site, such as %q", "www.example.net")
 	case !isDomain(t.Name):
 		doc.Complain(key+".name", "%q is not a DNS name in lower-case letters, without a dot at its end", t.Name)
+	case !isDomain(t.Zone):
 	case t.Name != t.Zone && !strings.HasSuffix(t.Name, "."+t.Zone):
 		doc.Complain(key+".name", "%q does not lie in the zone %q", t.Name, t.Zone)
 	}
@@ -59,17 +63,15 @@ func isDomain(s string) bool {
 
 func (t probeTable) build(doc *strictconf.Doc, key, site string) Probe {
 	u := doc.URL(key+".url", t.URL)
-	if u != nil && site != "" && !strings.EqualFold(u.Hostname(), site) {
+	if u != nil && isDomain(site) && !strings.EqualFold(u.Hostname(), site) {
 		doc.Complain(key+".url", "asks for %q; prod and standby must be asked by the site's own name, %q", u.Hostname(), site)
-	}
-	if t.Timeout == 0 && !doc.Has(key+".timeout") {
-		t.Timeout = min(defaultTimeout, t.Interval)
 	}
 	const least = strictconf.Duration(100 * time.Millisecond)
 	strictconf.AtLeast(doc, key+".interval", t.Interval, least)
-	if t.Interval >= least {
-		strictconf.AtLeast(doc, key+".timeout", t.Timeout, least)
-		strictconf.AtMost(doc, key+".timeout", t.Timeout, t.Interval)
+	if !doc.Has(key + ".timeout") {
+		t.Timeout = min(defaultTimeout, t.Interval)
+	} else {
+		doc.Timeout(key+".timeout", t.Timeout, t.Interval, least)
 	}
 	strictconf.AtLeast(doc, key+".failures", t.Failures, 1)
 	strictconf.AtLeast(doc, key+".successes", t.Successes, 1)
@@ -107,7 +109,7 @@ func (t probeTable) prod(doc *strictconf.Doc, key string) []netip.Addr {
 		addr, err := netip.ParseAddr(text)
 		switch {
 		case err != nil || !servable(addr):
-			doc.Complain(at, "%q is not the IP address of a server; the name leads elsewhere after a switch, so it will not do", text)
+			doc.Complain(at, "%q is not the IP address of a server; a name will not do, it leads to the standby after a switch", text)
 		case slices.Contains(addrs, addr):
 			doc.Complain(at, "%q is listed twice", text)
 		default:

@@ -1,0 +1,147 @@
+// Package conftest holds the tests that every configuration of ours must pass: each rule has a file that breaks it and the exact sentence that it
+// gets, and the sample for the owner knows every key and loads.
+package conftest
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/BurntSushi/toml"
+
+	"releve/internal/strictconf"
+)
+
+// mark begins the first lines of a bad file, one for each complaint: "#! LINE: KEY: sentence".
+const mark = "#! "
+
+// BadFiles loads each testdata/bad-*.toml, and wants exactly the complaints that it announces. Then it looks at every complaint
+// that the package's config*.go can make, and wants a bad file for each.
+func BadFiles(t *testing.T, load func(path string) error) {
+	t.Helper()
+	files, err := filepath.Glob("testdata/bad-*.toml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no bad files: %v", err)
+	}
+	var sentences []string
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".toml"), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want []string
+			for line := range strings.Lines(string(text)) {
+				problem, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), mark)
+				if !ok {
+					break
+				}
+				want = append(want, file+":"+problem)
+				sentences = append(sentences, problem)
+			}
+			if got := fmt.Sprint(load(file)); got != strings.Join(want, "\n") {
+				t.Errorf("got\n%s\nwant\n%s", got, strings.Join(want, "\n"))
+			}
+		})
+	}
+	for _, format := range complaints(t) {
+		re := regexp.MustCompile(": " + regexp.MustCompile(`%[a-z]`).ReplaceAllLiteralString(regexp.QuoteMeta(format), ".*") + "$")
+		if !slices.ContainsFunc(sentences, re.MatchString) {
+			t.Errorf("no bad file breaks the rule with the sentence %q", format)
+		}
+	}
+}
+
+// complaints are the formats in the calls of Complain and complain in config*.go.
+func complaints(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("config*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var formats []string
+	for _, file := range files {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok || len(call.Args) < 2 {
+				return true
+			}
+			name := ""
+			switch f := call.Fun.(type) {
+			case *ast.Ident:
+				name = f.Name
+			case *ast.SelectorExpr:
+				name = f.Sel.Name
+			}
+			format, isText := call.Args[1].(*ast.BasicLit)
+			if !strings.EqualFold(name, "complain") || !isText {
+				return true
+			}
+			text, err := strconv.Unquote(format.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text != "%v" { // the sentence of somebody else
+				formats = append(formats, text)
+			}
+			return true
+		})
+	}
+	return formats
+}
+
+// Sample loads the sample at path as it is, then with every "#key" and "#[table]" of it put to use, and wants every key that the struct
+// file knows to stand in it. What it names below /etc/releve is made for the test, elsewhere.
+func Sample(t *testing.T, path string, file any, load func(path string) error) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const etc = "/etc/releve/"
+	dir := t.TempDir() + "/"
+	for _, name := range regexp.MustCompile(etc+`[a-z0-9_]+`).FindAllString(string(text), -1) {
+		if err := os.WriteFile(strings.Replace(name, etc, dir, 1), []byte("https://www.example.net/\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plain := strings.ReplaceAll(string(text), etc, dir)
+	full := regexp.MustCompile(`(?m)^#([a-z0-9_]+ *=|\[)`).ReplaceAllString(plain, "$1")
+	for name, text := range map[string]string{"as it is": plain, "with everything": full} {
+		t.Run(name, func(t *testing.T) {
+			copied := filepath.Join(dir, filepath.Base(path))
+			if err := os.WriteFile(copied, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := load(copied); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	var given map[string]any
+	md, err := toml.Decode(full, &given)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys []string
+	for _, key := range md.Keys() {
+		keys = append(keys, strings.TrimSuffix(key.String(), "_file"))
+	}
+	for _, key := range strictconf.Keys(file) {
+		if !slices.Contains(keys, strings.TrimSuffix(key, "_file")) {
+			t.Errorf("%s: the sample does not show %s", path, key)
+		}
+	}
+}
