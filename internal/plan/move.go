@@ -1,0 +1,110 @@
+package plan
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"releve/internal/tree"
+)
+
+// inode names a source file across renames.
+type inode struct{ dev, ino uint64 }
+
+// findMoves recognises renames: an entry that is gone from one path and new at another, with the inode the agent
+// knows it pushed. A directory moves with everything in it. Parents come first, so that what moved along with its
+// directory is not moved twice.
+func (d *differ) findMoves() {
+	byInode := map[inode]string{}
+	for p, e := range d.gone {
+		if e.Ino != 0 && e.Type != tree.Link {
+			byInode[inode{e.Dev, e.Ino}] = p
+		}
+	}
+	// A file that was renamed away and written anew under its old name (log rotation) is not gone, but its inode is
+	// found elsewhere: look for those too.
+	for p, s := range d.src {
+		if old, ok := d.dst.Get(p); ok && old.Type == tree.File && s.Type == tree.File && old.Ino != 0 && old.Ino != s.Ino {
+			byInode[inode{old.Dev, old.Ino}] = p
+		}
+	}
+	if len(byInode) == 0 {
+		return
+	}
+	var candidates []string
+	for p, s := range d.src {
+		if _, known := d.dst.Get(p); known || s.Ino == 0 {
+			continue
+		}
+		if _, ok := byInode[inode{s.Dev, s.Ino}]; ok {
+			candidates = append(candidates, p)
+		}
+	}
+	slices.Sort(candidates)
+	for _, to := range candidates {
+		if _, done := d.moved[to]; done {
+			continue // came along with its directory
+		}
+		s := d.src[to]
+		from := byInode[inode{s.Dev, s.Ino}]
+		if m, ok := d.move(from, to, s); ok {
+			d.plan.Moves = append(d.plan.Moves, m)
+		}
+	}
+}
+
+// move plans one rename, if it is safe.
+func (d *differ) move(from, to string, s tree.Entry) (Move, bool) {
+	old, ok := d.dst.Get(from)
+	if !ok || old.Type != s.Type || from == "." || within(to, from) {
+		return Move{}, false
+	}
+	if _, left := d.left[from]; left {
+		return Move{}, false // moved already, with its directory
+	}
+	if d.underOther(to) || d.underOther(from) {
+		return Move{}, false
+	}
+	now, stays := d.want(from)
+	switch s.Type {
+	case tree.File:
+		if old.Size != s.Size || old.MTime != s.MTime || stays && now.Type != tree.File {
+			return Move{}, false
+		}
+		arrived := s
+		arrived.Sum, arrived.Mode = old.Sum, old.Mode
+		d.moved[to] = arrived
+		d.left[from] = struct{}{}
+		return Move{From: from, To: to, Entry: s, Copy: stays}, true
+	case tree.Dir:
+		if stays {
+			return Move{}, false
+		}
+		for p, e := range d.dst.Below(from) {
+			if _, left := d.left[p]; left {
+				continue // moved out of the directory before
+			}
+			d.moved[to+strings.TrimPrefix(p, from)] = e
+			d.left[p] = struct{}{}
+		}
+		return Move{From: from, To: to, Entry: s}, true
+	}
+	return Move{}, false
+}
+
+// underOther reports whether a parent of p is of another type on the replica than in the source: it is cleared
+// away when its new version is put in place, and nothing is moved into or out of that.
+func (d *differ) underOther(p string) bool {
+	for q := path.Dir(p); q != "."; q = path.Dir(q) {
+		old, known := d.dst.Get(q)
+		if s, ok := d.want(q); ok && known && old.Type != s.Type {
+			return true
+		}
+	}
+	return false
+}
+
+// within reports whether p is dir or lies below it.
+func within(p, dir string) bool {
+	return p == dir || dir == "." || strings.HasPrefix(p, dir+"/")
+}

@@ -1,0 +1,287 @@
+package push
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"releve/internal/plan"
+	"releve/internal/tree"
+	"releve/pkg/sftpipe"
+)
+
+const (
+	// A plan of more than this is a first sync or close to one. It puts new files in place as they arrive, so that
+	// an interruption does not cost what was done; smaller plans appear as a whole, in one flight.
+	wholeEntries = 10_000
+	wholeBytes   = 512 << 20
+	// stagesAtOnce is how many new directories are under construction at once.
+	stagesAtOnce = 64
+)
+
+// batch is one Apply under way. It goes through three phases, each of which sends its requests in one flight or as
+// many at once as the connection takes: arrange (directories, moves), upload (everything under temporary names),
+// settle (renames, links, deletions, attributes, in this order).
+type batch struct {
+	r        *Replica
+	src      *tree.Root
+	plan     plan.Plan
+	known    *plan.Known
+	progress Progress
+	files    chan struct{} // a slot for each file in flight
+
+	mu     sync.Mutex // guards all below, known and the trash while uploads run
+	out    Outcome
+	finish []step // what the settle phase puts in place: files and new directories
+	links  []step // the same for symbolic links, which come after what they point to
+	attrs  []step
+}
+
+// arrange makes the directories that are filled in place and moves what has only been renamed.
+func (b *batch) arrange(ctx context.Context) error {
+	steps := b.unlock()
+	for put, m := range b.plan.Arrangement() {
+		if put != nil {
+			steps = append(steps, b.mkdirStep(*put))
+		} else {
+			steps = append(steps, b.moveStep(*m))
+		}
+	}
+	return b.fly(ctx, steps)
+}
+
+// mkdirStep makes a directory in place. Nobody else may look in before it has its own mode, which comes last.
+func (b *batch) mkdirStep(put plan.Put) step {
+	abs := b.r.abs(put.Path)
+	return step{reqs: append(b.keep(put, abs), sftpipe.Mkdir(abs, private)), done: func(errs []error) {
+		if err := errs[len(errs)-1]; err != nil {
+			b.fail(put.Path, fmt.Errorf("make directory: %w", err))
+			return
+		}
+		if put.Old == plan.Other {
+			b.known.Delete(put.Path)
+		}
+		b.placed(put.Path, withMode(put.Entry, ownerRWX))
+	}}
+}
+
+// moveStep renames on the far side.
+func (b *batch) moveStep(m plan.Move) step {
+	req := sftpipe.Rename
+	if m.Copy {
+		req = sftpipe.Hardlink
+	}
+	reqs := []sftpipe.Request{req(b.r.abs(m.From), b.r.abs(m.To))}
+	return step{reqs: reqs, done: func(errs []error) { b.moved(m, errs[0]) }}
+}
+
+func (b *batch) moved(m plan.Move, err error) {
+	if err != nil {
+		// Nothing is wrong with the source: have both ends compared anew, and what cannot be moved uploaded.
+		b.out.Stale = true
+		b.out.Again = append(b.out.Again, m.From, m.To)
+		return
+	}
+	b.out.Moved++
+	old, _ := b.known.Get(m.From)
+	if !m.Copy {
+		b.known.Rename(m.From, m.To)
+	}
+	e := withMode(m.Entry, old.Mode) // its own mode is set with the attributes
+	e.Sum = old.Sum
+	b.known.Set(m.To, e)
+}
+
+// upload sends all files and links to temporary names and builds the new directories.
+func (b *batch) upload(ctx context.Context) error {
+	entries, bytes := b.plan.Totals()
+	whole := entries <= wholeEntries && bytes <= wholeBytes
+
+	group, working := errgroup.WithContext(ctx)
+	stages := make(chan struct{}, stagesAtOnce)
+	for _, s := range b.plan.Stages {
+		if !acquire(working, stages) {
+			break
+		}
+		group.Go(func() error {
+			defer release(stages)
+			return b.stage(working, s, whole)
+		})
+	}
+	for _, put := range b.plan.Files {
+		if !acquire(working, b.files) {
+			break
+		}
+		group.Go(func() error {
+			defer release(b.files)
+			return b.file(working, put, whole || put.Old != plan.Absent)
+		})
+	}
+	for _, put := range b.plan.Links {
+		if !acquire(working, b.files) {
+			break
+		}
+		group.Go(func() error {
+			defer release(b.files)
+			return b.link(working, put)
+		})
+	}
+	return cmp.Or(group.Wait(), ctx.Err())
+}
+
+func acquire(ctx context.Context, slots chan struct{}) bool {
+	select {
+	case slots <- struct{}{}:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func release(slots chan struct{}) { <-slots }
+
+// file uploads one file; later says that it is put in place with the final flight.
+func (b *batch) file(ctx context.Context, put plan.Put, later bool) error {
+	temp := b.r.temp(put.Path)
+	s, err := b.sendFile(ctx, put, temp)
+	if err != nil {
+		return b.failed(ctx, put.Path, err)
+	}
+	put.Entry = s.entry
+	if s.metaOnly {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.attrs = append(b.attrs, b.attrStep(put))
+		return nil
+	}
+	st := b.renameStep(put, temp)
+	if !later {
+		return b.fly(ctx, []step{st})
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.finish = append(b.finish, st)
+	return nil
+}
+
+// link makes a symbolic link under a temporary name.
+func (b *batch) link(ctx context.Context, put plan.Put) error {
+	temp := b.r.temp(put.Path)
+	if err := first(b.r.lanes.Small.Do(ctx, sftpipe.Symlink(put.Entry.Link, temp))); err != nil {
+		return b.failed(ctx, put.Path, fmt.Errorf("make link: %w", err))
+	}
+	st := b.renameStep(put, temp)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.links = append(b.links, st)
+	b.attrs = append(b.attrs, b.attrStep(put))
+	return nil
+}
+
+// renameStep puts what lies whole at temp into its place, keeping what lies there.
+func (b *batch) renameStep(put plan.Put, temp string) step {
+	abs := b.r.abs(put.Path)
+	b.mu.Lock()
+	reqs := b.keep(put, abs)
+	b.mu.Unlock()
+	reqs = append(reqs, sftpipe.Rename(temp, abs))
+	return step{path: put.Path, reqs: reqs, done: func(errs []error) {
+		if err := errs[len(errs)-1]; err != nil {
+			b.fail(put.Path, fmt.Errorf("put in place: %w", err))
+			return
+		}
+		if put.Old == plan.Other {
+			b.known.Delete(put.Path)
+		}
+		b.placed(put.Path, put.Entry)
+	}}
+}
+
+// keep returns the requests that save what put replaces. The caller holds b.mu.
+func (b *batch) keep(put plan.Put, abs string) []sftpipe.Request {
+	switch {
+	case put.Old == plan.Same && put.Entry.Type == tree.File:
+		return b.r.trash.link(put.Path, abs)
+	case put.Old == plan.Other:
+		return b.r.trash.rename(put.Path, abs)
+	}
+	return nil
+}
+
+// settle makes everything visible in one flight: files, then links, then deletions, then attributes, deepest first.
+// OpenSSH's server works through a flight strictly in order.
+func (b *batch) settle(ctx context.Context) error {
+	byPath := func(x, y step) int { return strings.Compare(x.path, y.path) }
+	slices.SortFunc(b.finish, byPath)
+	slices.SortFunc(b.links, byPath)
+	steps := append(b.finish, b.links...)
+	for _, del := range b.plan.Deletes {
+		steps = append(steps, b.deleteStep(del))
+	}
+	steps = append(steps, b.attrs...)
+	for _, put := range b.plan.Attrs {
+		steps = append(steps, b.attrStep(put))
+	}
+	err := b.fly(ctx, steps)
+	if err != nil {
+		return err
+	}
+	return b.explain(ctx)
+}
+
+func (b *batch) deleteStep(del plan.Delete) step {
+	return step{reqs: b.r.trash.rename(del.Path, b.r.abs(del.Path)), done: func(errs []error) {
+		err := errs[len(errs)-1]
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // gone already is gone
+			b.fail(del.Path, fmt.Errorf("move to the trash: %w", err))
+			return
+		}
+		b.known.Delete(del.Path)
+		b.out.Deleted += del.Count
+	}}
+}
+
+// attrStep sets mode and times. Where the server cannot do that without following a link, a link's times are let be.
+func (b *batch) attrStep(put plan.Put) step {
+	c := b.r.lanes.Small
+	var reqs []sftpipe.Request
+	if put.Entry.Type != tree.Link || c.HasExtension(lsetstat) {
+		reqs = append(reqs, setstat(c, b.r.abs(put.Path), attrsOf(put.Entry)))
+	}
+	return step{reqs: reqs, done: func(errs []error) {
+		if err := first(errs); err != nil {
+			b.fail(put.Path, fmt.Errorf("set mode and times: %w", err))
+			return
+		}
+		if old, ok := b.known.Get(put.Path); ok && old.Type == put.Entry.Type {
+			b.known.Set(put.Path, put.Entry)
+		}
+	}}
+}
+
+// unlock makes the directories that the plan touches writable for their owner: they may be read-only at the source.
+// Their own modes are set again with the attributes, which name every such directory.
+func (b *batch) unlock() []step {
+	var steps []step
+	for _, put := range b.plan.Attrs {
+		e, ok := b.known.Get(put.Path)
+		if !ok || e.Type != tree.Dir || e.Mode&ownerRWX == ownerRWX {
+			continue
+		}
+		attrs := sftpipe.Attrs{Has: sftpipe.HasMode, Mode: posixMode(e.Mode) | ownerRWX}
+		req := setstat(b.r.lanes.Small, b.r.abs(put.Path), attrs)
+		steps = append(steps, step{reqs: []sftpipe.Request{req}, done: func(errs []error) {
+			if errs[0] == nil {
+				b.known.Set(put.Path, withMode(e, e.Mode|ownerRWX))
+			}
+		}})
+	}
+	return steps
+}

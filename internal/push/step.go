@@ -1,0 +1,116 @@
+package push
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"releve/internal/tree"
+	"releve/pkg/sftpipe"
+)
+
+// private is the mode of everything of ours that is not in its place yet: nobody but its owner may look in.
+var private = sftpipe.Attrs{Has: sftpipe.HasMode, Mode: ownerRWX}
+
+// step is a group of requests within a flight. done is called with their replies, one step after the other.
+type step struct {
+	path string // orders the steps of a flight
+	reqs []sftpipe.Request
+	done func(errs []error)
+}
+
+// fly sends the requests of all steps as one flight and hands each step its replies.
+func (b *batch) fly(ctx context.Context, steps []step) error {
+	var reqs []sftpipe.Request
+	for _, s := range steps {
+		reqs = append(reqs, s.reqs...)
+	}
+	var errs []error
+	if len(reqs) > 0 {
+		errs = b.r.lanes.Small.Do(ctx, reqs...)
+	}
+	for _, err := range errs {
+		if err != nil && fatal(ctx, err) {
+			return err
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range steps {
+		s.done(errs[:len(s.reqs)])
+		errs = errs[len(s.reqs):]
+	}
+	return nil
+}
+
+// placed notes that e lies at p now. The caller holds b.mu.
+func (b *batch) placed(p string, e tree.Entry) {
+	b.known.Set(p, e)
+	b.out.Entries++
+	if e.Type == tree.File {
+		b.out.Files++
+		b.out.Bytes += e.Size
+	}
+	b.progress(1, 0)
+}
+
+// fail notes that p stays as it was on the replica. The caller holds b.mu.
+func (b *batch) fail(p string, err error) {
+	switch {
+	case errors.Is(err, ErrUnsettled),
+		errors.Is(err, ErrSource) && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, tree.ErrNotRegular)):
+		b.out.Again = append(b.out.Again, p)
+	case !errors.Is(err, ErrSource) && errors.Is(err, fs.ErrNotExist):
+		b.out.Stale = true
+		b.out.Again = append(b.out.Again, p)
+	default:
+		b.out.Failed = append(b.out.Failed, Failure{p, err})
+	}
+}
+
+// failed is fail for a worker: it returns err if that ends the whole batch.
+func (b *batch) failed(ctx context.Context, p string, err error) error {
+	if fatal(ctx, err) {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fail(p, err)
+	return nil
+}
+
+// explain finds out what an SFTP server cannot say: code 4, "Failure", stands for a full disk and for a dozen others.
+func (b *batch) explain(ctx context.Context) error {
+	opaque := false
+	for _, f := range b.out.Failed {
+		var status *sftpipe.StatusError
+		opaque = opaque || errors.As(f.Err, &status) && status.Code == sftpipe.StatusFailure
+	}
+	if !opaque {
+		return nil
+	}
+	full, err := b.r.Full(ctx)
+	if err != nil {
+		if fatal(ctx, err) {
+			return err
+		}
+		return nil // a server that cannot say leaves the failure as it is
+	}
+	if full {
+		for i, f := range b.out.Failed {
+			b.out.Failed[i].Err = fmt.Errorf("%w (%w)", ErrNoSpace, f.Err)
+		}
+	}
+	return nil
+}
+
+// Full reports whether the replica's file system has no room left, in bytes or in inodes.
+func (r *Replica) Full(ctx context.Context) (bool, error) {
+	st, err := r.lanes.Small.StatVFS(ctx, r.target)
+	if err != nil {
+		return false, fmt.Errorf("ask for free space: %w", err)
+	}
+	const little = 1 << 20
+	return st.Available() < little || st.Files > 0 && st.FilesAvailable == 0, nil
+}
