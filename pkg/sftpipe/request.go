@@ -257,7 +257,7 @@ func (c *Client) Do(ctx context.Context, reqs ...Request) (errs []error) {
 		if r := fl.replies[i]; r.done {
 			errs[i] = r.err
 		} else {
-			errs[i] = fl.reqs[i].unconfirmed(i < fl.sent, err)
+			errs[i] = fl.reqs[i].unconfirmed(fl.sent > 0, err) // all or none will be sent
 		}
 	}
 	return errs
