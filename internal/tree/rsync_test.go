@@ -18,7 +18,7 @@ import (
 	"releve/internal/tree"
 )
 
-var rsyncTrees = flag.Int("rsync", 6, "random trees to be listed, 15 times each, by the real rsync and by us")
+var rsyncTrees = flag.Int("rsync", 3, "random trees to be listed, 15 times each, by the real rsync and by us")
 
 // rsyncLists is what the real rsync would send of dir, directories marked by a trailing slash.
 func rsyncLists(t *testing.T, dir string, patterns []string) []string {
@@ -125,6 +125,7 @@ func randomPattern(rng *rand.Rand) string {
 
 // TestFilterIsRsyncs compares whole listings with the real rsync's on random trees and patterns.
 func TestFilterIsRsyncs(t *testing.T) {
+	t.Parallel()
 	needRsync(t)
 	var differs int
 	for seed := range uint64(*rsyncTrees) {
@@ -152,6 +153,7 @@ func TestFilterIsRsyncs(t *testing.T) {
 
 // TestFilterIsRsyncsNamed does so for the patterns that people write, and for odd ones.
 func TestFilterIsRsyncsNamed(t *testing.T) {
+	t.Parallel()
 	needRsync(t)
 	dir := t.TempDir()
 	for _, path := range []string{
@@ -184,6 +186,7 @@ func TestFilterIsRsyncsNamed(t *testing.T) {
 		{"a/**"}, {"a/**/e"}, {"**/c/**"}, {"/**/c"}, {"b/**"}, {"**b/c"}, {"*b/c"}, {"?/c"}, {"a/*/c"}, {"a/***/e"}, {"a***"}, {"*/***"},
 	} {
 		t.Run(fmt.Sprintf("%q", patterns), func(t *testing.T) {
+			t.Parallel()
 			if diff := difference(rsyncLists(t, dir, patterns), weList(t, root, patterns)); diff != "" {
 				t.Error(diff)
 			}

@@ -30,8 +30,8 @@ func (p Problem) Unwrap() error { return p.Err }
 // nothing: a name that vanishes while being looked at is no problem. Scan does not remove what the tree held before.
 //
 // The error is of ctx or of the root itself ([ErrRootChanged], also when it changed during the scan); the tree is
-// incomplete then, and nothing may be concluded from what it lacks. Even without error, a name that is moved while its
-// directory is read can be missed: look again with [Root.Lstat] before acting on an absence.
+// incomplete then, and nothing may be concluded from what it lacks. Even without error a name that is moved while its
+// directory is read can be missed, as readdir(3) has it: look again with [Root.Lstat] before acting on an absence.
 func (r *Root) Scan(ctx context.Context, sub string, filter *Filter, into Tree) ([]Problem, error) {
 	root, err := r.open()
 	if err != nil {
@@ -57,7 +57,7 @@ func (r *Root) Scan(ctx context.Context, sub string, filter *Filter, into Tree) 
 		return nil, r.Check()
 	}
 
-	s := &scan{root: r, fd: root, filter: filter, into: into, todo: []folder{{sub, e}}, open: 1}
+	s := &scan{root: r, fd: root, filter: filter, into: into, todo: []found{{sub, e}}, open: 1}
 	s.wake.L = &s.mu
 	stop := context.AfterFunc(ctx, s.abort)
 	defer stop()
@@ -84,19 +84,14 @@ type scan struct {
 
 	mu       sync.Mutex
 	wake     sync.Cond
-	todo     []folder // a stack: depth first keeps it short
-	open     int      // folders in todo or being read
+	todo     []found // a stack: depth first keeps it short
+	open     int     // folders in todo or being read
 	aborted  bool
 	into     Tree
 	problems []Problem
 }
 
-type folder struct {
-	path  string
-	entry Entry // as its parent saw it
-}
-
-// A found is one name in a folder.
+// A found is a path and what it stood for.
 type found struct {
 	path  string
 	entry Entry
@@ -106,7 +101,11 @@ type found struct {
 type listing struct {
 	found    []found
 	problems []Problem
-	folders  []folder
+	folders  []found
+}
+
+func (l *listing) reset() {
+	l.found, l.problems, l.folders = l.found[:0], l.problems[:0], l.folders[:0]
 }
 
 func (s *scan) abort() {
@@ -149,49 +148,30 @@ func (s *scan) work() {
 }
 
 // read fills l with the folder itself and the names in it; its sub-folders are left for a later turn.
-func (s *scan) read(f folder, buf []byte, l *listing) {
+func (s *scan) read(f found, buf []byte, l *listing) {
+	l.reset()
 	fd, err := s.root.resolve(s.fd, f.path, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
-		*l = listing{found: l.found[:0], folders: l.folders[:0]}
 		if errors.Is(err, fs.ErrNotExist) {
 			s.again(f.path, l)
 			return
 		}
-		l.found = append(l.found, found{f.path, f.entry})
+		l.found = append(l.found, f)
 		l.problems = append(l.problems, Problem{f.path, err})
 		return
 	}
 	defer closeFD(fd)
-	// A name moved within the folder while it is listed may be shown twice or never: list again if it changed.
-	for range 3 {
-		*l = listing{found: l.found[:0], folders: l.folders[:0]}
-		var before, after unix.Stat_t
-		if err := fstat(fd, &before); err != nil {
-			l.found = append(l.found, found{f.path, f.entry})
-			l.problems = append(l.problems, Problem{f.path, err})
-			return
-		}
-		l.found = append(l.found, found{f.path, entryOf(&before)})
-		err := s.list(fd, f.path, buf, l)
-		if errors.Is(err, fs.ErrNotExist) { // removed meanwhile
-			*l = listing{}
-			return
-		}
-		if err != nil {
-			l.problems = append(l.problems, Problem{f.path, err})
-			return
-		}
-		if err := fstat(fd, &after); err != nil {
-			l.problems = append(l.problems, Problem{f.path, err})
-			return
-		}
-		if after.Mtim == before.Mtim {
-			return
-		}
-		if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
-			l.problems = append(l.problems, Problem{f.path, err})
-			return
-		}
+	var st unix.Stat_t
+	if err := fstat(fd, &st); err == nil {
+		f.entry = entryOf(&st) // newer than what its parent saw, and of the directory that is read
+	}
+	l.found = append(l.found, f)
+	err = s.list(fd, f.path, buf, l)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // removed meanwhile
+		l.reset()
+	case err != nil:
+		l.problems = append(l.problems, Problem{f.path, err})
 	}
 }
 
@@ -202,10 +182,8 @@ func (s *scan) again(path string, l *listing) {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		l.problems = append(l.problems, Problem{path, err})
-	case e.Type == Dir:
-		// Moved away and back: it is there, and was not read.
-		l.found = append(l.found, found{path, e})
-		l.problems = append(l.problems, Problem{path, errors.New("moved while it was read")})
+	case e.Type == Dir: // moved away and back, or made anew
+		l.folders = append(l.folders, found{path, e})
 	case s.filter.Excluded(path, false):
 	default:
 		l.found = append(l.found, found{path, e})
@@ -262,7 +240,7 @@ func (s *scan) look(fd int, path string, base int, l *listing) {
 		}
 		switch e.Type {
 		case Dir:
-			l.folders = append(l.folders, folder{path, e})
+			l.folders = append(l.folders, found{path, e})
 			return
 		case Link:
 			e.Link, err = readlinkat(fd, path[base:])
