@@ -63,7 +63,9 @@ func ParseReference(s string) (Reference, error) {
 		r.scheme, r.address = "tcp", address
 	}
 	host, _, _ := net.SplitHostPort(r.address)
-	r.literal, _ = netip.ParseAddr(host)
+	if ip, err := netip.ParseAddr(host); err == nil {
+		r.literal = ip.Unmap()
+	}
 	return r, nil
 }
 

@@ -1,0 +1,4 @@
+package probe
+
+// Judge is the pure half of Uplink.
+var Judge = judge
