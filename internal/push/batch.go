@@ -42,6 +42,7 @@ type batch struct {
 	finish []step // what the settle phase puts in place: files and new directories
 	links  []step // the same for symbolic links, which come after what they point to
 	attrs  []step
+	junk   []string // temporary names that could not be put in place
 }
 
 // arrange makes the directories that are filled in place and moves what has only been renamed.
@@ -54,7 +55,13 @@ func (b *batch) arrange(ctx context.Context) error {
 			steps = append(steps, b.moveStep(*m))
 		}
 	}
-	return b.fly(ctx, steps)
+	return b.fly(ctx, b.trashFirst(steps))
+}
+
+// trashFirst is steps with the directories of the trash that they need in front. Steps that use the trash fly in the
+// arrange and settle phases only, where nothing else is under way.
+func (b *batch) trashFirst(steps []step) []step {
+	return append([]step{{reqs: b.r.trash.flush(), done: func([]error) {}}}, steps...)
 }
 
 // mkdirStep makes a directory in place. Nobody else may look in before it has its own mode, which comes last.
@@ -112,7 +119,7 @@ func (b *batch) upload(ctx context.Context) error {
 		}
 		group.Go(func() error {
 			defer release(stages)
-			return b.stage(working, s, whole)
+			return b.stage(working, s, whole || s.Top.Old != plan.Absent)
 		})
 	}
 	for _, put := range b.plan.Files {
@@ -195,6 +202,7 @@ func (b *batch) renameStep(put plan.Put, temp string) step {
 	return step{path: put.Path, reqs: reqs, done: func(errs []error) {
 		if err := errs[len(errs)-1]; err != nil {
 			b.fail(put.Path, fmt.Errorf("put in place: %w", err))
+			b.junk = append(b.junk, temp)
 			return
 		}
 		if put.Old == plan.Other {
@@ -229,9 +237,13 @@ func (b *batch) settle(ctx context.Context) error {
 	for _, put := range b.plan.Attrs {
 		steps = append(steps, b.attrStep(put))
 	}
-	err := b.fly(ctx, steps)
-	if err != nil {
+	if err := b.fly(ctx, b.trashFirst(steps)); err != nil {
 		return err
+	}
+	for _, temp := range b.junk {
+		if err := b.r.removeAll(ctx, temp); err != nil && fatal(ctx, err) {
+			return err
+		}
 	}
 	return b.explain(ctx)
 }

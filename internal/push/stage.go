@@ -125,6 +125,7 @@ func (b *batch) stageStep(s plan.Stage, arrived []plan.Put, temp string, inside 
 	return step{path: s.Top.Path, reqs: reqs, done: func(errs []error) {
 		if err := errs[len(errs)-1]; err != nil {
 			b.fail(s.Top.Path, fmt.Errorf("put in place: %w", err))
+			b.junk = append(b.junk, temp)
 			return
 		}
 		b.known.Delete(s.Top.Path)

@@ -21,9 +21,12 @@ type trash struct {
 	id     string
 	keep   time.Duration
 	minute string
-	made   map[string]bool // directories that exist in this minute's folder
-	used   map[string]bool // names that are taken in it
-	rooted bool
+	nth    int               // of this minute's folders, more than one when names collide
+	folder string            // the present one's name
+	made   map[string]bool   // directories that exist in it
+	used   map[string]bool   // names that hold content
+	rooted bool              // the trash itself exists
+	mkdirs []sftpipe.Request // what has to be sent before the next of the requests handed out
 }
 
 const trashTime = "20060102T1504Z"
@@ -34,44 +37,68 @@ func newTrash(root, id string, keep time.Duration) *trash {
 
 // begin opens the folder of the minute that at lies in.
 func (t *trash) begin(at time.Time) {
-	minute := at.UTC().Format(trashTime) + "-" + t.id
-	if minute != t.minute {
-		t.minute = minute
-		clear(t.made)
-		clear(t.used)
+	if minute := at.UTC().Format(trashTime); minute != t.minute {
+		t.minute, t.nth = minute, 0
+		t.turn()
 	}
 }
 
-// link returns the requests that keep the file at p, which is about to be replaced: none if a version of this minute
+// turn opens another folder of the same minute.
+func (t *trash) turn() {
+	t.nth++
+	t.folder = t.minute + "-" + t.id
+	if t.nth > 1 {
+		t.folder += "-" + strconv.Itoa(t.nth)
+	}
+	clear(t.made)
+	clear(t.used)
+}
+
+// free reports whether p can be put into the present folder: nothing lies there, and nothing but directories of ours
+// lies above.
+func (t *trash) free(p string) bool {
+	if t.used[p] || t.made[p] {
+		return false
+	}
+	for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
+		if t.used[dir] {
+			return false
+		}
+	}
+	return true
+}
+
+// link returns the request that keeps the file at p, which is about to be replaced: none if a version of this minute
 // is there already.
 func (t *trash) link(p, abs string) []sftpipe.Request {
 	if t.keep == 0 || t.used[p] {
 		return nil
 	}
-	t.used[p] = true
-	return append(t.parents(p), sftpipe.Hardlink(abs, t.abs(p)))
+	return t.take(sftpipe.Hardlink, p, abs)
 }
 
-// rename returns the requests that move whatever lies at p out of the way. The last of them is the rename itself; the
-// others may fail, where directories exist already.
+// rename returns the request that moves whatever lies at p out of the way.
 func (t *trash) rename(p, abs string) []sftpipe.Request {
-	slot := p
-	for n := 2; t.used[slot]; n++ {
-		slot = p + "~" + strconv.Itoa(n)
-	}
-	t.used[slot] = true
-	return append(t.parents(slot), sftpipe.Rename(abs, t.abs(slot)))
+	return t.take(sftpipe.Rename, p, abs)
 }
 
-func (t *trash) abs(p string) string { return t.root + "/" + t.minute + "/" + p }
+func (t *trash) take(by func(from, to string) sftpipe.Request, p, abs string) []sftpipe.Request {
+	if !t.free(p) {
+		t.turn()
+	}
+	t.parents(p)
+	t.used[p] = true
+	return []sftpipe.Request{by(abs, t.abs(p))}
+}
 
-// parents returns the requests that make the directories above p in the trash, each once. Nobody but the owner may
-// look into the trash: what was private in its place must not be readable here.
-func (t *trash) parents(p string) []sftpipe.Request {
-	var reqs []sftpipe.Request
+func (t *trash) abs(p string) string { return t.root + "/" + t.folder + "/" + p }
+
+// parents sees to it that the directories above p exist in the trash, each made once. Nobody but the owner may look
+// into the trash: what was private in its place must not be readable here.
+func (t *trash) parents(p string) {
 	if !t.rooted {
 		t.rooted = true
-		reqs = append(reqs, sftpipe.Mkdir(t.root, private))
+		t.mkdirs = append(t.mkdirs, sftpipe.Mkdir(t.root, private))
 	}
 	var missing []string
 	for dir := path.Dir(p); !t.made[dir]; dir = path.Dir(dir) {
@@ -82,12 +109,19 @@ func (t *trash) parents(p string) []sftpipe.Request {
 		}
 	}
 	for i := len(missing) - 1; i >= 0; i-- {
-		dir := t.root + "/" + t.minute
+		dir := t.root + "/" + t.folder
 		if missing[i] != "." {
 			dir = t.abs(missing[i])
 		}
-		reqs = append(reqs, sftpipe.Mkdir(dir, private))
+		t.mkdirs = append(t.mkdirs, sftpipe.Mkdir(dir, private))
 	}
+}
+
+// flush returns the requests that have to come first in a flight that uses the trash. Some may fail: the trash of an
+// earlier run is there already.
+func (t *trash) flush() []sftpipe.Request {
+	reqs := t.mkdirs
+	t.mkdirs = nil
 	return reqs
 }
 
@@ -110,9 +144,8 @@ func (r *Replica) Prune(ctx context.Context, now time.Time) error {
 		if r.trash.keep > 0 && now.Sub(when) < r.trash.keep+time.Minute {
 			continue
 		}
-		if e.Name == r.trash.minute {
-			clear(r.trash.made)
-			clear(r.trash.used)
+		if e.Name == r.trash.folder {
+			r.trash.turn()
 		}
 		if err := r.removeAll(ctx, path.Join(r.trash.root, e.Name)); err != nil {
 			return fmt.Errorf("prune trash: %w", err)
