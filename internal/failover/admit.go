@@ -168,9 +168,15 @@ func Obey(s State, o Observation, p Policy, c Order) (State, error) {
 }
 
 func (s *State) orderFailover(o Observation, p Policy, force bool) error {
-	in := s.Intent
-	toward := in != nil && in.To == Standby
-	if s.Goal == Standby && (in == nil || toward) && !(force && s.Alarms[EventForeignRecords]) {
+	switch in := s.Intent; {
+	case in != nil && in.To == Standby:
+		if !in.Follow && !in.Admitted {
+			in.Trigger = ByHand
+		}
+		in.Force = in.Force || force
+		s.Forced = Standby
+		return nil
+	case in == nil && s.Goal == Standby && !(force && s.Alarms[EventForeignRecords]):
 		s.Forced = Standby
 		return nil
 	}
@@ -187,8 +193,8 @@ func (s *State) orderFailover(o Observation, p Policy, force bool) error {
 		return &Refusal{Why: "the standby is not ready: " + o.Standby.Why(), Forcible: true}
 	}
 	s.Forced = Standby
-	s.intend(Intent{To: Standby, Want: recordsOf(o.Home, p.TTL), Trigger: ByHand, Force: force}, o.Time)
 	s.clear(EventFailedOver)
+	s.intend(Intent{To: Standby, Want: recordsOf(o.Home, p.TTL), Trigger: ByHand, Force: force}, o.Time)
 	return nil
 }
 
@@ -222,8 +228,12 @@ func (s *State) orderFailback(o Observation, p Policy, force bool) error {
 		return &Refusal{Why: "whether prod is up is not known", Forcible: true}
 	}
 	s.Forced = forced
-	s.intend(Intent{To: Prod, Want: s.prodRecords(p), Trigger: ByHand, Force: force}, o.Time)
+	if in != nil && in.To == Prod {
+		in.Trigger, in.Force = ByHand, force
+		return nil
+	}
 	s.clear(EventFailedBack)
+	s.intend(Intent{To: Prod, Want: s.prodRecords(p), Trigger: ByHand, Force: force}, o.Time)
 	return nil
 }
 

@@ -91,7 +91,6 @@ func (s *State) decide(o Observation, p Policy) (ask bool) {
 			}
 		case r.may:
 			s.intend(Intent{To: Standby, Want: recordsOf(o.Home, p.TTL), Trigger: Automatic}, o.Time)
-			s.Intent.Failing = s.Alarms[EventFailedOver]
 		}
 		if r.hold {
 			s.hold(o.Time, "prod is down and prod keeps the name")
@@ -126,6 +125,7 @@ func (s *State) intend(in Intent, now time.Time) {
 		in.Term = s.Term
 	}
 	in.Decided = now
+	in.Failing = s.Alarms[in.event()]
 	s.Intent = &in
 }
 
@@ -161,11 +161,12 @@ func (s *State) endOutage(o Observation, p Policy) {
 	}
 	s.Confirmed = time.Time{}
 	told := s.clear(EventCannotSwitch)
-	if s.Goal == Prod {
-		told = s.clear(EventFailedOver) || told || s.Alarms[EventHeld]
-	} else {
+	switch {
+	case s.Goal == Standby:
 		returns := p.Auto && s.Forced == Nobody && s.HeldUntil.IsZero()
 		told = !returns
+	case s.Intent == nil || s.Intent.Trigger == Automatic:
+		told = s.clear(EventFailedOver) || told || s.Alarms[EventHeld]
 	}
 	if told {
 		s.notice(EventProdBack, o.Time, "")

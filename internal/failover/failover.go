@@ -311,7 +311,7 @@ func (s *State) readZone(o Observation, p Policy) {
 		s.remember(have.Addrs())
 	}
 	switch {
-	case s.Intent != nil || s.Unsettled:
+	case s.Unsettled:
 		// The write under way reads the zone itself, and asks Admit.
 		if kind != foreign {
 			s.clear(EventForeignRecords)

@@ -141,6 +141,10 @@ func (h *history) deliver(t *rapid.T) {
 	}
 }
 
+// forgetAttempt: prod is back or the operator spoke, so that a switch which has
+// written nothing is over, and the next one is another.
+func (h *history) forgetAttempt() { delete(h.told, "failed_over/"+itoa(h.state.Term+1)) }
+
 func (h *history) invariants(t *rapid.T) {
 	s := h.state
 	if writes := h.write(); (s.Phase == failover.Normal || s.Phase == failover.Failing) && writes != nil {
@@ -179,6 +183,7 @@ func (h *history) probe(t *rapid.T) {
 		h.downs++
 	case failover.Up:
 		h.downs = 0
+		h.forgetAttempt()
 	}
 	o := h.observation()
 	o.Probed, o.Verdict = true, h.verdict
@@ -301,6 +306,7 @@ func (h *history) order(t *rapid.T) {
 	if c.Kind != failover.OrderPause {
 		h.autos = nil
 	}
+	h.forgetAttempt()
 	h.state = next
 	h.see(t, h.observation())
 }
