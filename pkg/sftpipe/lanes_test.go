@@ -100,7 +100,9 @@ func TestFlightsAreContiguous(t *testing.T) {
 					}
 				}
 			})
-			g.Go(func() { c.Upload(context.Background(), "/f", strings.NewReader(pad), sftpipe.Attrs{Has: sftpipe.HasMode}) })
+			g.Go(func() {
+				c.Upload(context.Background(), "/f", strings.NewReader(pad), sftpipe.Attrs{Has: sftpipe.HasMode})
+			})
 		}
 		g.Wait()
 		left, flight := 0, 0
