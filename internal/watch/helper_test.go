@@ -27,6 +27,12 @@ func follow(t *testing.T, cfg watch.Config, tricks ...watch.Trick) *watch.Watche
 	if err != nil {
 		t.Fatal(err)
 	}
+	run(t, w)
+	return w
+}
+
+// run runs w until the test ends.
+func run(t *testing.T, w *watch.Watcher) {
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
@@ -41,7 +47,6 @@ func follow(t *testing.T, cfg watch.Config, tricks ...watch.Trick) *watch.Watche
 			t.Error("Run does not end")
 		}
 	})
-	return w
 }
 
 // next returns the next Changes.

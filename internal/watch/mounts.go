@@ -33,6 +33,7 @@ func watchMounts(ctx context.Context, file string, changed chan<- struct{}) {
 		{Fd: int32(f.Fd()), Events: unix.POLLPRI},
 		{Fd: int32(stop), Events: unix.POLLIN},
 	}
+	signal(changed) // for what happened before the file was opened
 	for {
 		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
 			return
