@@ -23,6 +23,8 @@ type Server struct {
 	subsystem func(ctx context.Context, ch ssh.Channel, fault func(op, path string) error) error
 	client    ssh.PublicKey
 	address   string
+	listen    func(address string) (net.Listener, error)
+	dial      func(ctx context.Context, network, address string) (net.Conn, error)
 
 	ctx  context.Context
 	stop context.CancelFunc
@@ -40,8 +42,14 @@ type Server struct {
 	fault    func(op, path string) error
 }
 
-func newServer(l net.Listener, host ssh.Signer, client ssh.PublicKey) *Server {
-	s := &Server{listener: l, address: l.Addr().String(), host: host, client: client, conns: map[*gated]bool{}}
+func newServer(host ssh.Signer, client ssh.PublicKey) *Server {
+	s := &Server{
+		host:   host,
+		client: client,
+		listen: func(address string) (net.Listener, error) { return net.Listen("tcp", address) },
+		dial:   new(net.Dialer).DialContext,
+		conns:  map[*gated]bool{},
+	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s
 }
@@ -141,7 +149,7 @@ func (s *Server) Welcome() error {
 	if s.listener != nil || s.closed {
 		return nil
 	}
-	l, err := net.Listen("tcp", s.address)
+	l, err := s.listen(s.address)
 	if err != nil {
 		return err
 	}
@@ -282,7 +290,7 @@ func (s *Server) forward(ctx context.Context, offered ssh.NewChannel) {
 		_ = offered.Reject(ssh.Prohibited, "open failed") // OpenSSH's words
 		return
 	}
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	conn, err := s.dial(ctx, "tcp", address)
 	if err != nil {
 		_ = offered.Reject(ssh.ConnectionFailed, "Connection refused")
 		return
@@ -297,8 +305,8 @@ func (s *Server) forward(ctx context.Context, offered ssh.NewChannel) {
 	s.goes.Go(func() { ssh.DiscardRequests(requests) })
 	s.goes.Go(func() {
 		_, _ = io.Copy(conn, ch)
-		if tcp, ok := conn.(*net.TCPConn); ok {
-			_ = tcp.CloseWrite()
+		if half, ok := conn.(interface{ CloseWrite() error }); ok {
+			_ = half.CloseWrite()
 		}
 	})
 	_, _ = io.Copy(ch, conn)

@@ -16,12 +16,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
+
+	"releve/test/memnet"
 )
 
 // SFTPServer is where Debian and its children keep OpenSSH's SFTP server.
@@ -40,6 +41,10 @@ type Options struct {
 	// BastionListen and BackupListen are addresses to listen on. Empty means any
 	// port of 127.0.0.1.
 	BastionListen, BackupListen string
+
+	// Network is listened on in place of TCP, under the same addresses, which are
+	// then needed. With it the world runs in fake time (testing/synctest).
+	Network *memnet.Network
 
 	// Command runs an SFTP server on its standard input and output, for instance
 	// {SFTPServer}, in place of the built-in one. Such a server shows the whole
@@ -66,6 +71,7 @@ type World struct {
 	Root string // the folder that the backup serves
 
 	absolute bool
+	network  *memnet.Network
 }
 
 // Start builds a world. Its keys are kept in dir and used again by the next
@@ -80,6 +86,7 @@ func Start(ctx context.Context, dir string, o Options) (*World, error) {
 		KnownHosts:  filepath.Join(dir, "known_hosts"),
 		Root:        o.Root,
 		absolute:    o.Command != nil,
+		network:     o.Network,
 	}
 	if w.BackupName == "" {
 		w.BackupName = "backup.lan:22"
@@ -136,11 +143,15 @@ func (w *World) server(dir, name, listen, clientKey string) (*Server, error) {
 	if listen == "" {
 		listen = "127.0.0.1:0"
 	}
-	l, err := net.Listen("tcp", listen)
-	if err != nil {
+	s := newServer(host, client.PublicKey())
+	if w.network != nil {
+		s.listen, s.dial = w.network.Listen, w.network.DialContext
+	}
+	if s.listener, err = s.listen(listen); err != nil {
 		return nil, err
 	}
-	return newServer(l, host, client.PublicKey()), nil
+	s.address = s.listener.Addr().String()
+	return s, nil
 }
 
 // Remote is the path by which the backup's SFTP server knows rel, a path
