@@ -176,6 +176,10 @@ func (c *client) once(ctx context.Context, method, op, path string, body, result
 			return err
 		}
 	}
+	if result == nil {
+		// A success that is not JSON was not said by OVH.
+		result = new(json.RawMessage)
+	}
 	return c.bounded(ctx, op, func() error {
 		return c.api.CallAPIWithContext(c.tr.ctx, method, path, body, result, true)
 	})
@@ -304,3 +308,6 @@ func sleep(ctx context.Context, d time.Duration) error {
 		return context.Cause(ctx)
 	}
 }
+
+// Close ends idle connections. The Client may go on being used.
+func (c *Client) Close() { c.tr.base.CloseIdleConnections() }

@@ -1,6 +1,7 @@
 package ovhdns
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,16 +69,21 @@ func (c *client) replace(ctx context.Context, zone, fqdn string, want Set, allow
 	}
 	r := &replacement{client: c, name: n, want: want, allow: allow, ttl: -1}
 	err = r.run(ctx)
+	if err != nil && r.stuck && r.touched && c.owes(n) && ctx.Err() == nil {
+		// What is written is better published than left half-way: with one
+		// address moved, its clients are served.
+		if rerr := r.refresh(ctx); rerr != nil {
+			err = fmt.Errorf("%w; %w", err, rerr)
+		}
+	}
 	r.out.Pending = c.owes(n)
 	if err == nil {
 		return r.out, nil
 	}
 	err = fmt.Errorf("replace records of %s: %w", n, err)
-	if r.out.Pending || c.doubtful(n) > 0 {
-		// Said of what may have happened, not of a refusal beforehand.
-		if r.touched || resume {
-			return r.out, &unconfirmed{what: "the records of " + n.String(), err: err}
-		}
+	// Said of what may have happened, not of a refusal beforehand.
+	if (r.out.Pending || c.doubtful(n) > 0) && (r.touched || resume && !r.refused) {
+		err = &unconfirmed{what: "the records of " + n.String(), err: err}
 	}
 	return r.out, err
 }
@@ -90,8 +96,11 @@ type replacement struct {
 	allow   func(Set) error
 	ttl     int64 // the zone's default, -1 until needed
 	out     Outcome
-	read1   bool // Before is set
-	touched bool // a writing call was sent
+	read1   bool  // Before is set
+	touched bool  // a writing call was sent
+	refused bool  // by allow
+	stuck   bool  // what is left to write cannot be written
+	trouble error // the last that another round was to clear up
 }
 
 // run alternates readings and writes. A reading that differs from want is
@@ -105,11 +114,12 @@ func (r *replacement) run(ctx context.Context) error {
 			return err
 		}
 		if len(ops) > 0 {
-			if round > maxRounds {
-				return fmt.Errorf("written %d times, and still the zone says %s", maxRounds, r.out.After)
-			}
 			if err := r.permit(); err != nil {
 				return err
+			}
+			if round > maxRounds {
+				r.stuck = true
+				return cmp.Or(r.trouble, fmt.Errorf("written %d times, and still the zone holds %s", maxRounds, r.out.After))
 			}
 			if err := r.write(ctx, ops); err != nil {
 				return err
@@ -121,7 +131,6 @@ func (r *replacement) run(ctx context.Context) error {
 			if err := r.refresh(ctx); err != nil {
 				return err
 			}
-			r.out.Refreshed = true
 		}
 		wait := r.doubtful(r.name)
 		if wait <= 0 {
@@ -172,7 +181,9 @@ func (r *replacement) permit() error {
 	if r.allow == nil {
 		return nil
 	}
-	return r.allow(r.out.After)
+	err := r.allow(r.out.After)
+	r.refused = err != nil
+	return err
 }
 
 // write carries ops out until one meets trouble. Trouble that another reading
@@ -183,21 +194,20 @@ func (r *replacement) write(ctx context.Context, ops []op) error {
 		if err == nil {
 			continue
 		}
+		err = fmt.Errorf("%s: %w", o, err)
 		e, ok := errors.AsType[*APIError](err)
-		retry := ok && (e.Kind == Temporary || e.Code == http.StatusNotFound && o.verb != post)
-		if retry && ctx.Err() == nil && sleep(ctx, r.cfg.Pause) == nil {
-			return nil
+		vanished := ok && e.Code == http.StatusNotFound && o.verb != post
+		if !ok || e.Kind != Temporary && !vanished {
+			r.stuck = true
+			return err
 		}
-		// What is written already is better published than left half-way:
-		// with one family moved, its clients are served.
-		if !retry && r.touched && r.owes(r.name) {
-			if rerr := r.refresh(ctx); rerr != nil {
-				return fmt.Errorf("%s: %w; %w", o, err, rerr)
-			}
-			r.out.Refreshed = true
+		r.trouble = err
+		if sleep(ctx, r.cfg.Pause) != nil {
+			return err
 		}
-		return fmt.Errorf("%s: %w", o, err)
+		return nil
 	}
+	r.trouble = nil
 	return nil
 }
 
@@ -244,6 +254,7 @@ func (r *replacement) refresh(ctx context.Context) error {
 		err = r.call(ctx, http.MethodPost, r.path("/refresh"), nil, nil)
 		if err == nil {
 			r.published(r.name, covers)
+			r.out.Refreshed = true
 			return nil
 		}
 		if e, ok := errors.AsType[*APIError](err); !ok || e.Kind != Temporary || sleep(ctx, r.cfg.Pause) != nil {

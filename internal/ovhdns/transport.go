@@ -21,7 +21,7 @@ const maxAnswer = 1 << 20
 // the answers to failed calls; all three are made good here, the one place
 // that every request passes. It carries one call at a time.
 type transport struct {
-	base http.RoundTripper
+	base *http.Transport
 
 	// ctx bounds the call under way. It is a field, against the custom,
 	// because go-ovh asks for the time with a context of its own.
