@@ -102,30 +102,48 @@ func complaints(t *testing.T) []string {
 	return formats
 }
 
+// etc is where samples keep keys and secrets.
+const etc = "/etc/releve/"
+
+// Copy makes a copy of the config file at path in which everything below /etc/releve lies elsewhere, and is there. It gives the
+// copy's path.
+func Copy(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return write(t, filepath.Base(path), string(text))
+}
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	dir := t.TempDir() + "/"
+	for _, file := range regexp.MustCompile(etc+`[a-z0-9_]+`).FindAllString(text, -1) {
+		// Fit for all that is ever read of them here: secrets, some of which are URLs.
+		if err := os.WriteFile(strings.Replace(file, etc, dir, 1), []byte("https://www.example.net/swordfish\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := dir + name
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(text, etc, dir)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // Sample loads the sample at path as it is, then with every "#key" and "#[table]" of it put to use, and wants every key that the struct
-// file knows to stand in it. What it names below /etc/releve is made for the test, elsewhere.
+// file knows to stand in it.
 func Sample(t *testing.T, path string, file any, load func(path string) error) {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const etc = "/etc/releve/"
-	dir := t.TempDir() + "/"
-	for _, name := range regexp.MustCompile(etc+`[a-z0-9_]+`).FindAllString(string(text), -1) {
-		if err := os.WriteFile(strings.Replace(name, etc, dir, 1), []byte("https://www.example.net/\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	plain := strings.ReplaceAll(string(text), etc, dir)
-	full := regexp.MustCompile(`(?m)^#([a-z0-9_]+ *=|\[)`).ReplaceAllString(plain, "$1")
-	for name, text := range map[string]string{"as it is": plain, "with everything": full} {
+	full := regexp.MustCompile(`(?m)^#([a-z0-9_]+ *=|\[)`).ReplaceAllString(string(text), "$1")
+	for name, text := range map[string]string{"as it is": string(text), "with everything": full} {
 		t.Run(name, func(t *testing.T) {
-			copied := filepath.Join(dir, filepath.Base(path))
-			if err := os.WriteFile(copied, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if err := load(copied); err != nil {
+			if err := load(write(t, filepath.Base(path), text)); err != nil {
 				t.Error(err)
 			}
 		})
