@@ -102,7 +102,7 @@ func ParseSource(text string) (Source, error) {
 	s := Source{text: text}
 	scheme, rest, found := strings.Cut(text, ":")
 	if !found {
-		return s, fmt.Errorf("source %q: want https://…, dns:NAME@SERVER, natpmp:, upnp: or fritzbox:", text)
+		return s, fmt.Errorf("source %q: want https://HOST, dns:NAME@SERVER, natpmp:, upnp: or fritzbox: as its kind", text)
 	}
 	var err error
 	switch scheme {
@@ -139,7 +139,10 @@ func ParseSource(text string) (Source, error) {
 			s.host = "fritz.box"
 		}
 	default:
-		err = errors.New("want https://…, dns:NAME@SERVER, natpmp:, upnp: or fritzbox:")
+		err = errors.New("want https://HOST, dns:NAME@SERVER, natpmp:, upnp: or fritzbox: as its kind")
+	}
+	if err == nil && s.Operator() == "" {
+		err = errors.New("not a host")
 	}
 	if err != nil {
 		return s, fmt.Errorf("source %q: %w", text, err)

@@ -45,6 +45,7 @@ func TestParseSource(t *testing.T) {
 		{"dns:example.net@192.0.2.1/TXT/HS", "", `class "HS" is neither IN nor CH`},
 		{"dns:example.net@192.0.2.1:0", "", `"0" is not a port`},
 		{"dns:example.net@192.0.2.1:x", "", `"x" is not a port`},
+		{"dns:example.net@.", "", "not a host"},
 		{"natpmp:router.lan", "", "the gateway must be an address"},
 		{"upnp:a:b:c", "", "neither HOST nor HOST:PORT"},
 	} {

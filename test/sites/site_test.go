@@ -1,6 +1,7 @@
 package sites_test
 
 import (
+	"context"
 	"crypto/tls"
 	"io"
 	"net"
@@ -27,7 +28,9 @@ func start(t *testing.T, cfg sites.Config) *sites.Site {
 func get(t *testing.T, s *sites.Site, timeout time.Duration) (*http.Response, string, error) {
 	t.Helper()
 	client := &http.Client{Timeout: timeout, Transport: &http.Transport{
-		Dial:              func(network, _ string) (net.Conn, error) { return net.Dial(network, s.Addr()) },
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, s.Addr())
+		},
 		TLSClientConfig:   &tls.Config{RootCAs: s.CA().Pool()},
 		DisableKeepAlives: true,
 		ForceAttemptHTTP2: true,
