@@ -57,12 +57,11 @@ func (c Config) tls() *tls.Config {
 // Client makes calls, one at a time, and is safe for concurrent use. Two
 // replacements of the same name at the same time are the caller's mistake.
 type Client struct {
-	// Everything sits behind one pointer so that printing a Client prints no key.
 	*client
 }
 
 type client struct {
-	cfg      Config
+	cfg      *Config // a pointer, which fmt does not follow inside a struct
 	endpoint string
 	limiter  *rate.Limiter
 
@@ -93,7 +92,7 @@ func New(cfg Config) (*Client, error) {
 	cfg.Pause = orDefault(cfg.Pause, time.Second)
 	cfg.Rate = orDefault(cfg.Rate, 4)
 	return &Client{&client{
-		cfg:      cfg,
+		cfg:      &cfg,
 		endpoint: endpoint,
 		limiter:  rate.NewLimiter(rate.Limit(cfg.Rate), 8),
 		turn:     make(chan struct{}, 1),
@@ -111,7 +110,7 @@ func orDefault[T time.Duration | float64](v, def T) T {
 }
 
 // Format prints the endpoint, whatever the verb.
-func (c *Client) Format(w fmt.State, _ rune) {
+func (c Client) Format(w fmt.State, _ rune) {
 	fmt.Fprintf(w, "ovhdns.Client{Endpoint: %s, keys: (redacted)}", c.endpoint)
 }
 
@@ -187,14 +186,14 @@ func (c *client) once(ctx context.Context, method, op, path string, body, result
 
 // warm makes a go-ovh client by its fields, because its constructors read
 // configuration files and the environment of whoever started us, and has it
-// ask for the time, which it would otherwise do beyond our control.
+// ask for the time, which it would otherwise do beyond our control. Its Timeout
+// stays unset: the transport's context ends calls, and says why.
 func (c *client) warm(ctx context.Context) error {
 	api := &ovh.Client{
 		AppKey:      c.cfg.ApplicationKey,
 		AppSecret:   c.cfg.ApplicationSecret,
 		ConsumerKey: c.cfg.ConsumerKey,
 		UserAgent:   "releve",
-		Timeout:     c.cfg.Timeout,
 		Client: &http.Client{
 			Transport:     c.tr,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -267,10 +266,13 @@ func (c *client) describe(op string, err error) error {
 	return e
 }
 
-// redact takes our keys out of text that came from outside.
+// redact takes our keys out of text that came from outside. What is too short
+// to be a key is left: it would only riddle the text.
 func (c *client) redact(s string) string {
 	for _, secret := range []string{c.cfg.ApplicationSecret, c.cfg.ConsumerKey, c.cfg.ApplicationKey} {
-		s = strings.ReplaceAll(s, secret, "(redacted)")
+		if len(secret) >= 8 {
+			s = strings.ReplaceAll(s, secret, "(redacted)")
+		}
 	}
 	return s
 }

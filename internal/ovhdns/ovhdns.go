@@ -165,7 +165,7 @@ func (s Set) writable() (Set, error) {
 func split(zone, name string) (z, sub string, err error) {
 	z = strings.ToLower(strings.TrimSuffix(zone, "."))
 	n := strings.ToLower(strings.TrimSuffix(name, "."))
-	if z == "" || strings.ContainsAny(z, "/?#%* ") || strings.ContainsAny(n, "/?#% ") {
+	if z == "" || strings.ContainsFunc(z+n, notInNames) || strings.Contains(z, "*") {
 		return "", "", fmt.Errorf("zone %q, name %q: not DNS names", zone, name)
 	}
 	if n == z {
@@ -176,4 +176,9 @@ func split(zone, name string) (z, sub string, err error) {
 		return "", "", fmt.Errorf("name %q is not in zone %q", name, zone)
 	}
 	return z, sub, nil
+}
+
+// notInNames is what would mean something else in a URL, or needs punycode.
+func notInNames(r rune) bool {
+	return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || strings.ContainsRune("-_.*", r))
 }
