@@ -86,6 +86,7 @@ func (s *State) begin(in *Intent, o Observation, k kind, have Records) {
 	}
 	s.Term = in.Term
 	s.Goal = in.To
+	s.Wanted = time.Time{}
 	s.clear(EventCannotSwitch)
 	s.Last = in.report(s)
 	s.Last.Before = have

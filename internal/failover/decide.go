@@ -91,6 +91,9 @@ func (s *State) decide(o Observation, p Policy) (ask bool) {
 			}
 		case r.may:
 			s.intend(Intent{To: Standby, Want: recordsOf(o.Home, p.TTL), Trigger: Automatic}, o.Time)
+			if s.Wanted.IsZero() {
+				s.Wanted = o.Time
+			}
 		}
 		if r.hold {
 			s.hold(o.Time, "prod is down and prod keeps the name")
@@ -159,7 +162,7 @@ func (s *State) endOutage(o Observation, p Policy) {
 	if s.Confirmed.IsZero() {
 		return
 	}
-	s.Confirmed = time.Time{}
+	s.Confirmed, s.Wanted = time.Time{}, time.Time{}
 	told := s.clear(EventCannotSwitch)
 	switch {
 	case s.Goal == Standby:
@@ -204,8 +207,8 @@ func (s *State) announce(o Observation) {
 		return
 	}
 	began := in.Decided
-	if in.To == Standby && in.Trigger == Automatic && !in.Follow && !s.Confirmed.IsZero() {
-		began = s.Confirmed // not when it was decided last
+	if in.event() == EventFailedOver && in.Trigger == Automatic && !s.Wanted.IsZero() {
+		began = s.Wanted // not when it was decided last
 	}
 	if o.Time.Sub(began) < announceAfter {
 		return

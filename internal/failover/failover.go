@@ -208,7 +208,7 @@ func (s *State) actions(ask bool) []Action {
 // A clock that was set back would otherwise hold the site for as long as it
 // was wrong.
 func (s *State) adjustClock(now time.Time) {
-	for _, t := range []*time.Time{&s.Since, &s.Round, &s.DownSince, &s.Confirmed, &s.UnreadySince} {
+	for _, t := range []*time.Time{&s.Since, &s.Round, &s.DownSince, &s.Confirmed, &s.Wanted, &s.UnreadySince} {
 		if t.After(now) {
 			*t = now
 		}

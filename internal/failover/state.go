@@ -36,6 +36,7 @@ type State struct {
 	Partials  int       `json:"partials"`   // consecutive rounds in which part of prod failed
 	DownSince time.Time `json:"down_since"` // the first of the present run of failures
 	Confirmed time.Time `json:"confirmed"`  // when prod counted as down; zero once it counts as up again
+	Wanted    time.Time `json:"wanted"`     // when a switch was first decided in this outage
 
 	UnreadySince time.Time `json:"unready_since"` // of the standby
 
