@@ -19,6 +19,7 @@ func FuzzParse(f *testing.F) {
 		`"` + word + `"`, `'` + word + `'`, word, `"` + word, `"""` + word + `"""`, `'''` + word, `["` + word + `"]`, `{ ` + word + ` = "` + word + `" }`,
 		`"\q` + word + `"`, word + " = 1", `"x" ` + word, `"x"` + word + `"`, "-" + word, "1" + word, "2026-01-01" + word, "0x" + word, "1e" + word, "1." + word,
 		`"\u` + word + `"`, `"` + word + "\x00", "\xff" + word, number + number + number, "0" + number, number + "__1", number + "-01-01", "1." + number + "e" + number, number,
+		"0" + number + ".5", "0x" + number + "g", "1." + number + ".", number + "_.5", "-0x" + number,
 	}
 	for i := range forms {
 		f.Add("[[folder]]\n", i, "\n[status]\n")

@@ -35,7 +35,7 @@ func (f *folder) SetDefaults() { f.Every = strictconf.Duration(time.Minute) }
 
 type hop struct {
 	login
-	Port int `toml:"port"`
+	Port int16 `toml:"port"`
 }
 
 func (h *hop) SetDefaults() { h.Port = 22 }
@@ -133,8 +133,8 @@ func TestComplaints(t *testing.T) {
 			`1: folder: there may be several of these; write the header with double brackets, [[folder]]`},
 		{"one bracket too many", "[[status]]\n",
 			`1: status: must be a table; write it under the header [status]`},
-		{"range", "[[folder]]\nlimit = 256\n[[folder]]\nlimit = -1\nshare = nan",
-			"2: folder[0].limit: 256 is out of range\n4: folder[1].limit: -1 is out of range\n5: folder[1].share: must be a finite number"},
+		{"range", "[[folder]]\nlimit = 256\n[[folder]]\nlimit = -1\nshare = nan\nhop.port = 40000",
+			"2: folder[0].limit: 256 is out of range\n4: folder[1].limit: -1 is out of range\n5: folder[1].share: must be a finite number\n6: folder[1].hop.port: 40000 is out of range"},
 		{"durations", "[[folder]]\nevery = '5'\n[[folder]]\nevery = 'soon'\n[[folder]]\nevery = 1.5\n[[folder]]\nevery = 2026-01-01",
 			`2: folder[0].every: "5" has no unit; write "5s" or "5ms"
 4: folder[1].every: "soon" is not a duration; write for example "500ms", "5s", "15m", "1h30m" or "7d"
