@@ -55,9 +55,9 @@ func Run(ctx context.Context, tasks ...Task) error {
 	return errors.Join(failed...)
 }
 
-// stopped reports whether err merely says that ctx, by now ended, has ended.
+// stopped reports whether err merely says that ctx has ended.
 func stopped(ctx context.Context, err error) bool {
-	return ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)))
+	return errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))
 }
 
 // Signals ends the returned context at the first SIGINT or SIGTERM; [context.Cause] names the signal. From then on, as
