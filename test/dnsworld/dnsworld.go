@@ -40,6 +40,7 @@ type Query struct {
 	Transport string // "udp" or "tcp"
 	Name      string
 	Type      string
+	Recursion bool // the client asked for it
 }
 
 // Server is one name server. Its methods are safe for concurrent use.
@@ -155,7 +156,7 @@ func (s *Server) handler(transport string) dns.HandlerFunc {
 		silent, lame, limit := s.silent, s.lame, s.maxUDP
 		if len(req.Question) == 1 {
 			q := req.Question[0]
-			s.queries = append(s.queries, Query{Client: client, Transport: transport, Name: q.Name, Type: dns.TypeToString[q.Qtype]})
+			s.queries = append(s.queries, Query{Client: client, Transport: transport, Name: q.Name, Type: dns.TypeToString[q.Qtype], Recursion: req.RecursionDesired})
 		}
 		s.mu.Unlock()
 		if silent {
