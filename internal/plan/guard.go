@@ -75,3 +75,20 @@ func parents(p string) iter.Seq[string] {
 		}
 	}
 }
+
+// Without takes out of a plan everything that touches a path which skip reports: those paths stay as they are on the
+// replica until they are compared again.
+func Without(p Plan, skip func(path string) bool) Plan {
+	drop := func(put Put) bool { return skip(put.Path) }
+	p.Dirs = slices.DeleteFunc(slices.Clone(p.Dirs), drop)
+	p.Files = slices.DeleteFunc(slices.Clone(p.Files), drop)
+	p.Links = slices.DeleteFunc(slices.Clone(p.Links), drop)
+	p.Attrs = slices.DeleteFunc(slices.Clone(p.Attrs), drop)
+	p.Deletes = slices.DeleteFunc(slices.Clone(p.Deletes), func(d Delete) bool { return skip(d.Path) })
+	p.Moves = slices.DeleteFunc(slices.Clone(p.Moves), func(m Move) bool { return skip(m.From) || skip(m.To) })
+	p.Stages = slices.DeleteFunc(slices.Clone(p.Stages), func(s Stage) bool { return drop(s.Top) })
+	for i, s := range p.Stages {
+		p.Stages[i].Below = slices.DeleteFunc(slices.Clone(s.Below), drop)
+	}
+	return p
+}

@@ -63,8 +63,9 @@ type Status struct {
 	Listen string // HOST:PORT of the web page and metrics; "" = off
 }
 
-// LoadConfig reads the file at path. Its error is a *strictconf.Error with everything that is wrong with the file. Nothing but the file and the
-// secrets it points to is looked at: whether sources, keys and hosts are there is a question for `check`.
+// LoadConfig reads the file at path. Its error is a *strictconf.Error with everything that is wrong with the file.
+// Nothing but the file and the secrets it points to is looked at: whether sources, keys and hosts are there is a
+// question for `check`.
 func LoadConfig(path string) (*Config, error) {
 	var f configFile
 	doc := strictconf.Load(path, &f)

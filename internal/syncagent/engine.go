@@ -1,0 +1,310 @@
+package syncagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"releve/internal/plan"
+	"releve/internal/push"
+	"releve/internal/tree"
+	"releve/internal/watch"
+	"releve/pkg/sftpipe"
+)
+
+const (
+	// fullEvery is the pause between two comparisons of everything, whatever the events said: some changes make no
+	// event (mmap, another mount), and a replica may be changed behind our back.
+	fullEvery = time.Hour
+	// recordEvery bounds how much a crash makes the agent forget.
+	recordEvery = 30 * time.Second
+	// pruneEvery is the pause between two looks into the trash.
+	pruneEvery = time.Hour
+	// againMin is the pause before paths are looked at again whose source changed under our hands.
+	againMin = 200 * time.Millisecond
+	// failMin and failMax bound the pause before failed paths are tried again.
+	failMin, failMax = 2 * time.Second, 30 * time.Second
+)
+
+// errDue ends a session's following after fullEvery: the replica is listed and compared as after a reconnection.
+var errDue = errors.New("a full comparison is due")
+
+// errReread asks for the replica to be listed again: it is not what it was known to be.
+var errReread = errors.New("the replica has to be read again")
+
+// engine keeps one folder's replica on one backup equal to its source. Everything but its status belongs to the
+// goroutine of run.
+type engine struct {
+	folder Folder
+	link   *link
+	log    *slog.Logger
+	record string // the record's file
+	owner  string // what the record is about
+	id     string // of this process, for temporary names
+
+	root       *tree.Root
+	remembered tree.Tree   // what is remembered of the replica, until it is listed
+	known      *plan.Known // what it holds, while there is a session
+	dirty      bool        // known differs from the record's file
+	saved      time.Time
+	full       time.Time // of the last comparison of everything
+	pruned     time.Time
+	guard      guard
+	todo       todo
+
+	done progressCount // of the push under way
+	wake chan struct{} // an approval is waiting
+
+	mu       sync.Mutex // guards what other goroutines ask for
+	status   folderStatus
+	approved []plan.Delete
+}
+
+func newEngine(f Folder, l *link, stateDir, id string, log *slog.Logger) *engine {
+	e := &engine{
+		folder: f,
+		link:   l,
+		log:    log.With("folder", f.Name, "backup", l.backup.Name),
+		record: filepath.Join(stateDir, "record-"+f.Name+"-"+l.backup.Name),
+		owner:  f.Source + "\x00" + l.backup.Name + "\x00" + f.Target,
+		id:     id,
+		guard:  guard{limits: plan.Limits{Count: f.MaxDelete, Percent: f.MaxDeletePercent}},
+		wake:   make(chan struct{}, 1),
+	}
+	e.status = folderStatus{name: f.Name, backup: l.backup.Name, state: stateWaiting, since: time.Now()}
+	return e
+}
+
+// run follows the folder for as long as ctx lives. Nothing that happens to the source, the link or the replica ends it.
+func (e *engine) run(ctx context.Context) error {
+	remembered, err := loadRecord(e.record, e.owner)
+	if err != nil {
+		e.log.Warn("starting without a record of the last run; the first comparison goes by size and time", "err", err)
+	}
+	e.remembered = remembered
+	defer e.save(time.Now())
+
+	watcher, stop := e.watch(ctx)
+	if watcher == nil {
+		return nil
+	}
+	defer stop()
+
+	pause := failMin
+	for ctx.Err() == nil {
+		s, err := e.link.await(ctx)
+		if err != nil {
+			return nil
+		}
+		began := time.Now()
+		err = e.follow(ctx, s, watcher)
+		if ctx.Err() != nil {
+			return nil
+		}
+		e.forget()
+		if errors.Is(err, sftpipe.ErrConnectionLost) {
+			e.waiting(fmt.Errorf("the connection was lost: %w", err))
+			s.conn.Close() // whatever of it is still alive
+			if e.link.awaitEnd(ctx, s) != nil {
+				return nil
+			}
+			continue
+		}
+		if errors.Is(err, errDue) {
+			continue
+		}
+		if time.Since(began) > failMax {
+			pause = failMin
+		}
+		if !errors.Is(err, errReread) {
+			e.waiting(err)
+		}
+		e.log.Warn("comparing everything again", "why", err, "in", pause)
+		if !sleep(ctx, pause) {
+			return nil
+		}
+		pause = min(2*pause, failMax)
+	}
+	return nil
+}
+
+// watch starts the watcher, as soon as there is a source folder to watch.
+func (e *engine) watch(ctx context.Context) (*watch.Watcher, func()) {
+	for {
+		w, err := watch.New(watch.Config{Root: e.folder.Source, Skip: e.skip, Settle: e.folder.Settle})
+		if err == nil {
+			ctx, cancel := context.WithCancel(ctx)
+			done := make(chan error, 1)
+			go func() { done <- w.Run(ctx) }()
+			return w, func() {
+				cancel()
+				<-done
+				w.Close()
+			}
+		}
+		e.waiting(fmt.Errorf("watch source: %w", err))
+		if !sleep(ctx, failMax) {
+			return nil, nil
+		}
+	}
+}
+
+func (e *engine) skip(p string, dir bool) bool { return e.folder.Filter.Prunes(p, dir) }
+
+// forget keeps of what is known only what a listing can bear out.
+func (e *engine) forget() {
+	if e.known == nil {
+		return
+	}
+	e.save(time.Now())
+	e.remembered = tree.Tree{}
+	for p, entry := range e.known.All() {
+		e.remembered[p] = entry
+	}
+	e.known = nil
+}
+
+// follow makes the replica equal once, by comparing everything, and then carries over each change as it comes.
+func (e *engine) follow(ctx context.Context, s *session, watcher *watch.Watcher) error {
+	r := push.New(s.lanes, e.folder.Target, e.id, e.folder.Keep)
+	if err := e.begin(ctx, r); err != nil {
+		return err
+	}
+	for {
+		e.takeApproved()
+		if err := e.round(ctx, r); err != nil {
+			return err
+		}
+		if err := e.upkeep(ctx, r); err != nil {
+			return err
+		}
+		if e.todo.due(time.Now()) {
+			continue
+		}
+		if err := e.wait(ctx, s, watcher); err != nil {
+			return err
+		}
+	}
+}
+
+// begin opens the source and learns what the replica holds.
+func (e *engine) begin(ctx context.Context, r *push.Replica) error {
+	e.set(stateSyncing)
+	if err := e.reopen(); err != nil {
+		return err
+	}
+	if err := r.Check(ctx); err != nil {
+		return err
+	}
+	listed, err := r.Read(ctx, e.folder.Filter)
+	if err != nil {
+		return err
+	}
+	recall(listed, e.remembered)
+	e.remembered = nil
+	e.known = plan.NewKnown(listed)
+	e.full = time.Time{}
+	e.todo.everything()
+	return nil
+}
+
+// reopen opens the source folder anew: its path may lead to another directory now.
+func (e *engine) reopen() error {
+	root, err := tree.Open(e.folder.Source)
+	if err != nil {
+		return err
+	}
+	if e.root != nil {
+		e.root.Close()
+	}
+	e.root = root
+	resolved, err := filepath.EvalSymlinks(e.folder.Source)
+	if err != nil {
+		return fmt.Errorf("open folder: %w", err)
+	}
+	dev, ino := root.ID()
+	e.guard.rootSeen(rootID{resolved, dev, ino})
+	return nil
+}
+
+// wait blocks until something has changed, something is due, or the session has ended.
+func (e *engine) wait(ctx context.Context, s *session, watcher *watch.Watcher) error {
+	next := e.todo.next(e.full.Add(fullEvery))
+	ctx, cancel := context.WithDeadline(ctx, next)
+	defer cancel()
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() { // ends with the wait
+		select {
+		case <-s.conn.Done():
+		case <-s.lanes.Small.Done():
+		case <-s.lanes.Bulk.Done():
+		case <-e.wake:
+		case <-stop:
+		}
+		cancel()
+	}()
+	changes, err := watcher.Next(ctx)
+	if err == nil {
+		e.todo.add(changes)
+		return nil
+	}
+	if ctx.Err() == nil {
+		return fmt.Errorf("watch source: %w", err)
+	}
+	if lost := sessionError(s); lost != nil {
+		return lost
+	}
+	return nil
+}
+
+// sessionError says why s has ended, or nil while it lives.
+func sessionError(s *session) error {
+	for _, end := range []struct {
+		done <-chan struct{}
+		err  func() error
+	}{{s.conn.Done(), s.conn.Err}, {s.lanes.Small.Done(), s.lanes.Small.Err}, {s.lanes.Bulk.Done(), s.lanes.Bulk.Err}} {
+		select {
+		case <-end.done:
+			return fmt.Errorf("%w: %w", sftpipe.ErrConnectionLost, end.err())
+		default:
+		}
+	}
+	return nil
+}
+
+// upkeep saves the record and prunes the trash from time to time.
+func (e *engine) upkeep(ctx context.Context, r *push.Replica) error {
+	now := time.Now()
+	if now.Sub(e.saved) > recordEvery {
+		e.save(now)
+	}
+	if now.Sub(e.pruned) < pruneEvery {
+		return nil
+	}
+	e.pruned = now
+	if err := r.Prune(ctx, now); err != nil {
+		if errors.Is(err, sftpipe.ErrConnectionLost) {
+			return err
+		}
+		e.log.Warn("could not prune the trash", "err", err)
+	}
+	return nil
+}
+
+// save writes the record, if anything has changed.
+func (e *engine) save(now time.Time) {
+	if !e.dirty || e.known == nil {
+		return
+	}
+	e.saved = now
+	if err := saveRecord(e.record, e.owner, e.known); err != nil {
+		e.log.Warn("could not save the record; after a restart the first comparison goes by size and time", "err", err)
+		return
+	}
+	e.dirty = false
+}

@@ -1,0 +1,212 @@
+package syncagent
+
+import (
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"releve/internal/plan"
+	"releve/internal/push"
+	"releve/internal/tree"
+)
+
+// The states of a folder, as the status names them.
+const (
+	stateSyncing = "syncing" // a comparison or a push is under way
+	stateInSync  = "in_sync" // the replica equals the source as last looked at
+	stateHeld    = "held"    // equal but for deletions that wait for approval
+	stateWaiting = "waiting" // nothing can be pushed just now
+)
+
+// folderStatus is what the status tells of one folder on one backup.
+type folderStatus struct {
+	name, backup string
+	state        string
+	since        time.Time // of the state
+	pending      int
+	held         []plan.Delete
+	heldWhy      string
+	inSyncSince  time.Time // zero while it is not
+	lastPush     time.Time
+	problems     []string // what could not be pushed, as sentences
+	unread       []string // what could not be read
+	lineages     []string // certificates that are being renewed
+	err          error    // why it is waiting
+	skipped      int      // sockets, FIFOs, devices
+	totals       push.Stats
+
+	todoEntries int
+	todoBytes   int64
+	began       time.Time
+}
+
+// progressCount is how far a push has come; workers count concurrently.
+type progressCount struct {
+	entries atomic.Int64
+	bytes   atomic.Int64
+}
+
+func (e *engine) progress(entries int, bytes int64) {
+	e.done.entries.Add(int64(entries))
+	e.done.bytes.Add(bytes)
+}
+
+// snapshot returns the folder's status at this instant.
+func (e *engine) snapshot() folderStatus {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.status
+	s.held = slices.Clone(s.held)
+	s.problems = slices.Concat(s.problems, s.unread, s.lineages)
+	return s
+}
+
+func (e *engine) update(change func(*folderStatus)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before := e.status.state
+	change(&e.status)
+	if e.status.state != before {
+		e.status.since = time.Now()
+	}
+}
+
+// set names the folder's state.
+func (e *engine) set(state string) {
+	e.update(func(s *folderStatus) {
+		s.state = state
+		if state != stateInSync {
+			s.inSyncSince = time.Time{}
+		}
+	})
+}
+
+// waiting says that nothing can be pushed, and why.
+func (e *engine) waiting(err error) {
+	e.update(func(s *folderStatus) {
+		s.state, s.err, s.inSyncSince = stateWaiting, err, time.Time{}
+	})
+}
+
+// start says what a push is about to do.
+func (e *engine) start(p plan.Plan) {
+	entries, bytes := p.Totals()
+	e.done.entries.Store(0)
+	e.done.bytes.Store(0)
+	e.update(func(s *folderStatus) {
+		s.state = stateSyncing
+		s.pending = entries + len(p.Deletes) + len(p.Moves)
+		s.todoEntries, s.todoBytes, s.began = entries, bytes, time.Now()
+	})
+}
+
+// report notes and logs what a push did.
+func (e *engine) report(out push.Outcome, took time.Duration) {
+	if out.Entries+out.Deleted+out.Moved > 0 {
+		e.log.Info("pushed", "entries", out.Entries, "bytes", out.Bytes, "deleted", out.Deleted, "moved", out.Moved,
+			"took", took.Round(time.Millisecond/10))
+	}
+	problems := make([]string, 0, len(out.Failed))
+	for _, f := range out.Failed {
+		problems = append(problems, fmt.Sprintf("%q: %v", f.Path, f.Err))
+		e.log.Warn("could not push", "path", fmt.Sprintf("%q", f.Path), "err", f.Err)
+	}
+	e.update(func(s *folderStatus) {
+		s.problems = problems
+		s.totals.Files += out.Files
+		s.totals.Entries += out.Entries
+		s.totals.Bytes += out.Bytes
+		s.totals.Moved += out.Moved
+		s.totals.Deleted += out.Deleted
+		s.lastPush = time.Now()
+	})
+}
+
+// hold shows the deletions that were not believed. A comparison of everything names them all; one of a few paths adds
+// to them.
+func (e *engine) hold(held []plan.Delete, why string, l view) {
+	e.update(func(s *folderStatus) {
+		if l.scope.All {
+			s.held = nil
+		}
+		s.held = slices.DeleteFunc(s.held, func(d plan.Delete) bool {
+			_, back := l.src[d.Path]
+			return back
+		})
+		for _, d := range held {
+			if !slices.Contains(s.held, d) {
+				s.held = append(s.held, d)
+			}
+		}
+		if why != "" {
+			s.heldWhy = why
+		}
+	})
+}
+
+// settled closes a round: it says whether the replica equals the source now.
+func (e *engine) settled(l view) {
+	unread := make([]string, 0, len(l.problems))
+	for _, p := range l.problems {
+		unread = append(unread, fmt.Sprintf("%q cannot be read: %v", p.Path, p.Err))
+	}
+	waiting := e.todo.pending()
+	e.update(func(s *folderStatus) {
+		s.pending, s.err = waiting, nil
+		if l.scope.All || len(unread) > 0 {
+			s.unread = unread
+		}
+		if l.scope.All {
+			s.skipped = specials(l.src)
+		}
+		switch {
+		case waiting > 0 || len(s.problems) > 0 || len(s.unread) > 0:
+			s.state, s.inSyncSince = stateSyncing, time.Time{}
+		case len(s.held) > 0:
+			s.state, s.inSyncSince = stateHeld, time.Time{}
+		default:
+			if s.state != stateInSync {
+				s.inSyncSince = time.Now()
+			}
+			s.state = stateInSync
+		}
+	})
+}
+
+func specials(t tree.Tree) int {
+	n := 0
+	for _, e := range t {
+		if e.Type == tree.Other {
+			n++
+		}
+	}
+	return n
+}
+
+// approve lets the held deletions through that are shown at this instant, and returns them.
+func (e *engine) approve() []plan.Delete {
+	e.mu.Lock()
+	held := slices.Clone(e.status.held)
+	e.approved = append(e.approved, held...)
+	e.mu.Unlock()
+	if len(held) > 0 {
+		select {
+		case e.wake <- struct{}{}:
+		default:
+		}
+	}
+	return held
+}
+
+// takeApproved hands approvals to the guard; everything is then compared again.
+func (e *engine) takeApproved() {
+	e.mu.Lock()
+	approved := e.approved
+	e.approved = nil
+	e.mu.Unlock()
+	if len(approved) > 0 {
+		e.guard.approve(approved)
+		e.todo.everything()
+	}
+}

@@ -1,0 +1,98 @@
+package syncagent
+
+import (
+	"fmt"
+	"time"
+
+	"releve/internal/plan"
+)
+
+// guardWindow is how far back deletions count together: a tree that is removed step by step is removed.
+const guardWindow = time.Minute
+
+// guard decides which deletions are believed (the design's S5). It looks at nothing by itself.
+type guard struct {
+	limits   plan.Limits
+	root     rootID
+	replaced bool            // the source is another directory than it was, and nobody has said that this is right
+	approved map[string]bool // paths whose deletion a human has let through
+	recent   []deletion
+}
+
+type deletion struct {
+	at time.Time
+	n  int
+}
+
+// rootSeen is told which directory the source's path leads to. A path that leads through a symbolic link may come to
+// lead elsewhere (current -> releases/7): that is a deploy, and the limits judge it. A directory that has become
+// another one under its own name has been unmounted, or lost and made anew.
+func (g *guard) rootSeen(now rootID) {
+	if g.root != (rootID{}) && g.root.path == now.path && g.root != now {
+		g.replaced = true
+	}
+	g.root = now
+}
+
+// rootID names the directory that a source's path leads to.
+type rootID struct {
+	path     string // without symbolic links
+	dev, ino uint64
+}
+
+// deleted counts deletions that were carried out.
+func (g *guard) deleted(at time.Time, n int) {
+	if n > 0 {
+		g.recent = append(g.recent, deletion{at, n})
+	}
+}
+
+func (g *guard) recentCount(now time.Time) int {
+	sum, keep := 0, g.recent[:0]
+	for _, d := range g.recent {
+		if now.Sub(d.at) < guardWindow {
+			keep = append(keep, d)
+			sum += d.n
+		}
+	}
+	g.recent = keep
+	return sum
+}
+
+// judge takes out of p the deletions that are not to be believed and says why. After errors nothing is lost by
+// waiting: those deletions are not shown as held, they come again with the next comparison.
+func (g *guard) judge(p plan.Plan, l view, known *plan.Known, now time.Time) (plan.Plan, []plan.Delete, string) {
+	all := func(string) bool { return true }
+	if len(l.problems) > 0 {
+		return plan.Hold(p, all), nil, ""
+	}
+	limits, why := g.limits, ""
+	switch {
+	case l.scope.All && len(l.src) <= 1 && known.Len() > 1:
+		limits, why = plan.Limits{}, "the source folder is empty"
+	case g.replaced:
+		limits, why = plan.Limits{}, "the source folder is another one than before (unmounted, or deleted and made anew)"
+	}
+	p, held := plan.Guard(p, known.Len(), g.recentCount(now), limits, func(path string) bool { return g.approved[path] })
+	if len(held) == 0 {
+		if l.scope.All {
+			g.replaced = false
+			g.approved = nil
+		}
+		return p, nil, ""
+	}
+	if why == "" {
+		why = fmt.Sprintf("more than %d entries and %d %% of the folder at once", limits.Count, limits.Percent)
+	}
+	return p, held, why
+}
+
+// approve lets exactly the held paths through, until everything has been compared again.
+func (g *guard) approve(held []plan.Delete) {
+	if g.approved == nil {
+		g.approved = map[string]bool{}
+	}
+	for _, d := range held {
+		g.approved[d.Path] = true
+	}
+}

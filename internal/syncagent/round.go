@@ -1,0 +1,204 @@
+package syncagent
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"releve/internal/plan"
+	"releve/internal/push"
+	"releve/internal/tree"
+)
+
+// round compares what is due and carries the plan out: read, plan, guard, push.
+func (e *engine) round(ctx context.Context, r *push.Replica) error {
+	now := time.Now()
+	scope, reason, busy := e.todo.take(now)
+	if now.Sub(e.full) > fullEvery {
+		if !e.full.IsZero() {
+			return errDue
+		}
+		scope = plan.Scope{All: true}
+	}
+	if reason != "" {
+		e.log.Info("comparing everything", "why", reason)
+		if err := e.reopen(); err != nil {
+			return err
+		}
+	}
+	if e.folder.Kind == LetsEncrypt && (len(scope.Paths) > 0 || len(scope.Subtrees) > 0) {
+		scope = plan.Scope{All: true} // a lineage is judged as a whole, and the folder is small
+	}
+	l, err := e.look(ctx, scope)
+	if err != nil {
+		return err
+	}
+	p := plan.Diff(l.src, e.known, l.scope)
+	if len(busy) > 0 {
+		p = plan.Without(p, func(p string) bool { return busy[p] })
+	}
+	p = e.holdLineages(p, l)
+	p = e.believe(p, l)
+	if err := e.apply(ctx, r, p); err != nil {
+		return err
+	}
+	for _, path := range p.Adopt {
+		old, _ := e.known.Get(path)
+		now := l.src[path]
+		now.Sum = old.Sum
+		e.known.Set(path, now)
+		e.dirty = true
+	}
+	if l.scope.All {
+		e.full = now
+		e.save(time.Now())
+	}
+	e.settled(l)
+	return nil
+}
+
+// apply carries p out and sees to what could not be done.
+func (e *engine) apply(ctx context.Context, r *push.Replica, p plan.Plan) error {
+	if p.Empty() {
+		e.todo.calm()
+		return nil
+	}
+	began := time.Now()
+	e.start(p)
+	out, err := r.Apply(ctx, e.root, p, e.known, began, e.progress)
+	e.dirty = e.dirty || out.Entries+out.Deleted+out.Moved+len(p.Attrs) > 0
+	if err != nil {
+		return err
+	}
+	e.guard.deleted(began, out.Deleted)
+	e.report(out, time.Since(began))
+	switch {
+	case len(out.Failed) > 0:
+		e.todo.later(time.Now(), failedPaths(out), failMin, failMax)
+	case len(out.Again) > 0:
+		e.todo.later(time.Now(), nil, againMin, failMax)
+	default:
+		e.todo.calm()
+	}
+	e.todo.retry.Paths = append(e.todo.retry.Paths, out.Again...)
+	if out.Stale {
+		return errReread
+	}
+	return nil
+}
+
+func failedPaths(out push.Outcome) []string {
+	paths := make([]string, len(out.Failed))
+	for i, f := range out.Failed {
+		paths[i] = f.Path
+	}
+	return paths
+}
+
+// view is what a look at the source found.
+type view struct {
+	src      tree.Tree
+	scope    plan.Scope
+	problems []tree.Problem
+}
+
+// look reads what scope names of the source: what the comparison needs, no more.
+func (e *engine) look(ctx context.Context, scope plan.Scope) (view, error) {
+	l := view{src: tree.Tree{}, scope: scope}
+	scan := func(sub string) error {
+		problems, err := e.root.Scan(ctx, sub, e.folder.Filter, l.src)
+		l.problems = append(l.problems, problems...)
+		return err
+	}
+	if scope.All {
+		return l, scan(".")
+	}
+	for _, sub := range scope.Subtrees {
+		if err := scan(sub); err != nil {
+			return l, err
+		}
+		if err := e.lookUp(sub, &l, scan); err != nil {
+			return l, err
+		}
+	}
+	for _, p := range scope.Paths {
+		entry, err := e.lookAt(p, &l)
+		if err != nil {
+			return l, err
+		}
+		if entry.Type == tree.Dir && entry.Ino != 0 && !e.known.SameDir(p, entry) {
+			if err := scan(p); err != nil {
+				return l, err
+			}
+		}
+		if err := e.lookUp(p, &l, scan); err != nil {
+			return l, err
+		}
+	}
+	return l, nil
+}
+
+// lookAt reads one path into the view; the zero Entry stands for one that is not there.
+func (e *engine) lookAt(p string, l *view) (tree.Entry, error) {
+	entry, err := e.root.Lstat(p)
+	switch {
+	case err == nil:
+		if p == "." || !e.folder.Filter.Prunes(p, entry.Type == tree.Dir) {
+			l.src[p] = entry
+			return entry, nil
+		}
+	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, tree.ErrRootChanged):
+		return tree.Entry{}, err
+	default:
+		l.problems = append(l.problems, tree.Problem{Path: p, Err: err})
+	}
+	return tree.Entry{}, nil
+}
+
+// lookUp reads the directories above p: the nearest for its time, which changes with what it holds, and any that the
+// replica does not have yet, with everything in it.
+func (e *engine) lookUp(p string, l *view, scan func(string) error) error {
+	top := ""
+	for dir := p; dir != "."; {
+		dir = path.Dir(dir)
+		entry, err := e.lookAt(dir, l)
+		if err != nil {
+			return err
+		}
+		if entry.Type == tree.Dir && entry.Ino != 0 && e.known.SameDir(dir, entry) {
+			break
+		}
+		top = dir
+		l.scope.Paths = append(l.scope.Paths, dir)
+	}
+	if top == "" {
+		return nil
+	}
+	return scan(top)
+}
+
+// believe applies the guards (S5) and keeps what they hold for a human to see.
+func (e *engine) believe(p plan.Plan, l view) plan.Plan {
+	p.Deletes = slices.DeleteFunc(p.Deletes, func(del plan.Delete) bool {
+		// A name that is moved while its directory is read can be missed: look once more before believing.
+		_, err := e.root.Lstat(del.Path)
+		if !errors.Is(err, fs.ErrNotExist) {
+			e.todo.later(time.Now(), []string{del.Path}, againMin, failMax)
+			return true
+		}
+		return false
+	})
+	p, held, why := e.guard.judge(p, l, e.known, time.Now())
+	e.hold(held, why, l)
+	return p
+}
+
+// below reports whether p is dir or lies in it.
+func below(p, dir string) bool {
+	return p == dir || dir == "." || strings.HasPrefix(p, dir+"/")
+}

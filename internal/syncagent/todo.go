@@ -1,0 +1,84 @@
+package syncagent
+
+import (
+	"slices"
+	"time"
+
+	"releve/internal/plan"
+	"releve/internal/watch"
+)
+
+// todo is what has to be compared: what the watcher named, and what failed before and is due at its time.
+type todo struct {
+	scope  plan.Scope
+	reason string
+	busy   map[string]bool // files that have a writer just now; they come again
+
+	retry   plan.Scope
+	retryAt time.Time
+	pause   time.Duration
+}
+
+func (t *todo) everything() { t.scope = plan.Scope{All: true} }
+
+func (t *todo) add(c watch.Changes) {
+	if c.All {
+		t.scope.All, t.reason = true, c.Reason
+	}
+	t.scope.Paths = append(t.scope.Paths, c.Paths...)
+	t.scope.Subtrees = append(t.scope.Subtrees, c.Subtrees...)
+	for _, p := range c.Busy {
+		if t.busy == nil {
+			t.busy = map[string]bool{}
+		}
+		t.busy[p] = true
+	}
+}
+
+// later has paths compared again after a pause, which grows for as long as that is asked for round after round.
+func (t *todo) later(now time.Time, paths []string, floor, ceiling time.Duration) {
+	t.pause = min(max(2*t.pause, floor), ceiling)
+	t.retry.Paths = append(t.retry.Paths, paths...)
+	if at := now.Add(t.pause); t.retryAt.IsZero() || at.Before(t.retryAt) {
+		t.retryAt = at
+	}
+}
+
+// calm ends the growth of the pauses.
+func (t *todo) calm() { t.pause = 0 }
+
+// due reports whether there is anything to compare at the time now.
+func (t *todo) due(now time.Time) bool {
+	return t.scope.All || len(t.scope.Paths)+len(t.scope.Subtrees) > 0 || t.retryDue(now)
+}
+
+func (t *todo) retryDue(now time.Time) bool { return !t.retryAt.IsZero() && !now.Before(t.retryAt) }
+
+// next is when something falls due by itself, at the latest at limit.
+func (t *todo) next(limit time.Time) time.Time {
+	if !t.retryAt.IsZero() && t.retryAt.Before(limit) {
+		return t.retryAt
+	}
+	return limit
+}
+
+// take returns what is due and forgets it.
+func (t *todo) take(now time.Time) (scope plan.Scope, reason string, busy map[string]bool) {
+	if t.retryDue(now) {
+		t.scope.Paths = append(t.scope.Paths, t.retry.Paths...)
+		t.retry, t.retryAt = plan.Scope{}, time.Time{}
+	}
+	scope, reason, busy = t.scope, t.reason, t.busy
+	t.scope, t.reason, t.busy = plan.Scope{}, "", nil
+	if scope.All {
+		scope.Paths, scope.Subtrees = nil, nil
+	}
+	slices.Sort(scope.Paths)
+	scope.Paths = slices.Compact(scope.Paths)
+	return scope, reason, busy
+}
+
+// pending is how many paths are waiting.
+func (t *todo) pending() int {
+	return len(t.scope.Paths) + len(t.scope.Subtrees) + len(t.retry.Paths)
+}
