@@ -78,7 +78,8 @@ func (c Config) ChannelName() string {
 	return c.Type
 }
 
-// BaseURL is the URL given, or else the public address of the service; empty for types that need none. It may hold a secret.
+// BaseURL is the URL given, or else the public address of the service; empty for types that need none. It may hold
+// a secret.
 func (c Config) BaseURL() string {
 	if !c.URL.IsZero() {
 		return c.URL.Reveal()
@@ -91,8 +92,8 @@ func (c Config) BaseURL() string {
 	return ""
 }
 
-// ValidateAll complains to doc about every rule that the channels break, which stand in its array "notify". The events are those
-// that the program can send: one that is misspelt would never be told.
+// ValidateAll complains to doc about every rule that the channels break, which stand in its array "notify". The
+// events are those that the program can send: one that is misspelt would never be told.
 func ValidateAll(channels []Config, events []string, doc *strictconf.Doc) {
 	names := strictconf.Names{}
 	for i, c := range channels {

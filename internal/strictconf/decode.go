@@ -35,7 +35,8 @@ func fields(t reflect.Type) iter.Seq[field] {
 	}
 }
 
-// Keys lists every key that a struct (or a pointer to one) knows, without indices: "folder.source", "backup.bastion", "backup.bastion.key".
+// Keys lists every key that a struct (or a pointer to one) knows, without indices: "folder.source",
+// "backup.bastion", "backup.bastion.key".
 func Keys(v any) []string {
 	var keys []string
 	var walk func(table string, t reflect.Type)

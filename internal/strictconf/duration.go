@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// Duration is a time.Duration whose text may begin with days: "100ms", "15m", "7d", "1d12h". A number without a unit is refused, except "0".
+// Duration is a time.Duration whose text may begin with days: "100ms", "15m", "7d", "1d12h". A number without a
+// unit is refused, except "0".
 type Duration time.Duration
 
 const day = 24 * time.Hour

@@ -1,7 +1,6 @@
 package strictconf_test
 
 import (
-	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -87,7 +86,7 @@ func FuzzParseDuration(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		d, err := strictconf.ParseDuration(s)
 		if err == nil && d < 0 && s[0] != '-' {
-			t.Error(fmt.Sprintf("%q is %v", s, d))
+			t.Errorf("%q is %v", s, d)
 		}
 	})
 }

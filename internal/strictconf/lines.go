@@ -7,8 +7,9 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// keyLines finds the line of every key, table and array element of a TOML text which the parser has already accepted. It trusts the parser for
-// what is valid: on anything unexpected it stops, and the keys that follow have no line.
+// keyLines finds the line of every key, table and array element of a TOML text which the parser has already
+// accepted. It trusts the parser for what is valid: on anything unexpected it stops, and the keys that follow have
+// no line.
 func keyLines(text []byte) map[string]int {
 	s := lineScanner{
 		text:   bytes.TrimPrefix(text, []byte("\ufeff")),

@@ -11,7 +11,8 @@ import (
 	"strings"
 )
 
-// The rules that any program's configuration has. Each complains about key where value breaks it and gives what was understood.
+// The rules that any program's configuration has. Each complains about key where value breaks it and gives what
+// was understood.
 
 // Name wants a name that can also be part of a file name: lower-case letters, digits, ".", "-" and "_", 64 at most.
 func (d *Doc) Name(key, value string) {
@@ -172,7 +173,8 @@ func IsLoopback(host string) bool {
 	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
-// URL wants an http or https URL with a host, and neither a password nor a fragment in it. It gives nil where it complained.
+// URL wants an http or https URL with a host, and neither a password nor a fragment in it. It gives nil where it
+// complained.
 func (d *Doc) URL(key, value string) *url.URL {
 	if value == "" {
 		d.Complain(key, "is missing; write for example %q", "https://www.example.net/")
@@ -186,7 +188,8 @@ func (d *Doc) URL(key, value string) *url.URL {
 	return u
 }
 
-// ParseURL reads a URL as [Doc.URL] wants it. Its error is a sentence, which does not quote the value: a URL may hold a token.
+// ParseURL reads a URL as [Doc.URL] wants it. Its error is a sentence, which does not quote the value: a URL may
+// hold a token.
 func ParseURL(value string) (*url.URL, error) {
 	u, err := url.Parse(value)
 	switch {

@@ -19,10 +19,12 @@ const redacted = "(redacted)"
 // maxSecret bounds the size of a secret's file.
 const maxSecret = 64 << 10
 
-// Secret is a text that nothing prints: every way of formatting, logging or marshalling it gives "(redacted)", or nothing at all when it is empty.
-// The zero value is the empty secret. In a file, the secret of KEY may instead be given as KEY_file, the path of a file that holds it.
+// Secret is a text that nothing prints: every way of formatting, logging or marshalling it gives "(redacted)", or
+// nothing at all when it is empty. The zero value is the empty secret. In a file, the secret of KEY may instead be
+// given as KEY_file, the path of a file that holds it.
 type Secret struct {
-	// A pointer, because fmt does not ask unexported fields of other structs how they want to be printed: it would print a string.
+	// A pointer, because fmt does not ask unexported fields of other structs how they want to be printed: it would
+	// print a string.
 	text *string
 }
 

@@ -1,11 +1,13 @@
-// Package strictconf reads a TOML 1.0 file into a struct and refuses whatever it does not understand.
+// Package strictconf reads a TOML file into a struct and refuses whatever it does not understand.
 //
-// A configuration is read by a person in trouble, so it is all said at once: every unknown key, every value of the wrong
-// type and every rule of the program that is broken, each with its line and its key, in the order of the file. Keys
-// are compared exactly (EVERY is not every), durations need a unit, and a [Secret] is never printed by anything.
+// A configuration is read by a person in trouble, so it is all said at once: every unknown key, every value of the
+// wrong type and every rule of the program that is broken, each with its line and its key, in the order of the
+// file. Keys are compared exactly (EVERY is not every), durations need a unit, and a [Secret] is never printed by
+// anything.
 //
-// The TOML grammar itself is left to github.com/BurntSushi/toml, which decodes into plain maps; it keeps no line for a key, takes any
-// letter case for the same key and stops at the first wrong type, so the way from those maps into the struct is done here.
+// The TOML grammar itself is left to github.com/BurntSushi/toml, which decodes into plain maps; it keeps no line
+// for a key, takes any letter case for the same key and stops at the first wrong type, so the way from those maps
+// into the struct is done here.
 package strictconf
 
 import (
@@ -80,12 +82,13 @@ func Load(path string, dst any) *Doc {
 
 // Parse decodes a TOML text into dst, a pointer to a struct; name stands for the file in complaints.
 //
-// Fields are named by their `toml:"name"` tags; those without one are left alone. They may be strings, booleans, integers, floats, structs, pointers
-// to structs (nil when the table is not in the file), slices, maps with string keys, a [Secret], or anything with an
-// UnmarshalText method. An embedded struct shares the table of the struct around it.
+// Fields are named by their `toml:"name"` tags; those without one are left alone. They may be strings, booleans,
+// integers, floats, structs, pointers to structs (nil when the table is not in the file), slices, maps with string
+// keys, a [Secret], or anything with an UnmarshalText method. An embedded struct shares the table of the struct
+// around it.
 //
-// A struct that Parse makes (an element of an array of tables, a table behind a pointer), and dst itself, gets its defaults
-// first, if it has a SetDefaults() method.
+// A struct that Parse makes (an element of an array of tables, a table behind a pointer), and dst itself, gets its
+// defaults first, if it has a SetDefaults() method.
 func Parse(name string, text []byte, dst any) *Doc {
 	d := newDoc(name)
 	raw := map[string]any{}
@@ -105,9 +108,10 @@ func newDoc(file string) *Doc {
 	return &Doc{file: file, lines: map[string]int{}, broken: map[string]bool{}}
 }
 
-// Complain records that the value of key breaks a rule of the program. The key is written as in folder[0].source or
-// backup[0].bastion.key, or is "" for the whole file; a key that is not in the file is complained about on the line of the table that lacks it.
-// A key that was already refused here (unknown, misspelt, of the wrong type) and what lies below it are not complained about again.
+// Complain records that the value of key breaks a rule of the program. The key is written as in folder[0].source
+// or backup[0].bastion.key, or is "" for the whole file; a key that is not in the file is complained about on the
+// line of the table that lacks it. A key that was already refused here (unknown, misspelt, of the wrong type) and
+// what lies below it are not complained about again.
 func (d *Doc) Complain(key, format string, args ...any) {
 	for k := key; ; k = parent(k) {
 		if d.broken[k] {

@@ -7,8 +7,8 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// syntaxProblem translates an error of the TOML parser. None of the parser's own words are kept: they quote the text they stumbled
-// upon, and what lacks its quotes may be a password.
+// syntaxProblem translates an error of the TOML parser. None of the parser's own words are kept: they quote the
+// text they stumbled upon, and what lacks its quotes may be a password.
 func syntaxProblem(err error) Problem {
 	const other = "not valid TOML; the fault is on this line or just before it"
 	pe, ok := errors.AsType[toml.ParseError](err)

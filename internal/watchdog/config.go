@@ -68,7 +68,8 @@ type Home struct {
 	IPv4, IPv6 HomeAddress
 }
 
-// HomeAddress says how home gets its address of one family: it is found out (Auto), given (Fixed), or there is none (Off).
+// HomeAddress says how home gets its address of one family: it is found out (Auto), given (Fixed), or there is
+// none (Off).
 type HomeAddress struct {
 	Sources []publicip.Source // to be asked; empty unless Auto
 	Fixed   netip.Addr        // valid only when given
@@ -99,8 +100,9 @@ type Status struct {
 	Listen string // HOST:PORT of the web page and metrics; "" = off
 }
 
-// LoadConfig reads the file at path. Its error is a *strictconf.Error with everything that is wrong with the file. Nothing but the file and the
-// secrets it points to is looked at: whether zone, prod and replica are there is a question for `check`.
+// LoadConfig reads the file at path. Its error is a *strictconf.Error with everything that is wrong with the file.
+// Nothing but the file and the secrets it points to is looked at: whether zone, prod and replica are there is a
+// question for `check`.
 func LoadConfig(path string) (*Config, error) {
 	var f configFile
 	doc := strictconf.Load(path, &f)

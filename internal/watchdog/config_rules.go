@@ -11,7 +11,8 @@ import (
 	"releve/internal/strictconf"
 )
 
-// build turns the file into values, and complains to doc about each rule that it breaks. What it gives is of use only if nobody complained.
+// build turns the file into values, and complains to doc about each rule that it breaks. What it gives is of use
+// only if nobody complained.
 func (f *configFile) build(doc *strictconf.Doc) *Config {
 	doc.Path("state_dir", f.StateDir)
 	doc.Path("status.socket", f.Status.Socket)

@@ -1,5 +1,5 @@
-// Package conftest holds the tests that every configuration of ours must pass: each rule has a file that breaks it and the exact sentence that it
-// gets, and the sample for the owner knows every key and loads.
+// Package conftest holds the tests that every configuration of ours must pass: each rule has a file that breaks it
+// and the exact sentence that it gets, and the sample for the owner knows every key and loads.
 package conftest
 
 import (
@@ -20,12 +20,12 @@ import (
 	"releve/internal/strictconf"
 )
 
-// mark begins the first lines of a bad file, one for each complaint: "#! LINE: KEY: sentence". A sentence that ends in "…" is another package's
-// from there on.
+// mark begins the first lines of a bad file, one for each complaint: "#! LINE: KEY: sentence". A sentence that
+// ends in "…" is another package's from there on.
 const mark = "#! "
 
-// BadFiles loads each testdata/bad-*.toml, and wants exactly the complaints that it announces. Then it looks at every complaint
-// that the package's config*.go can make, and wants a bad file for each.
+// BadFiles loads each testdata/bad-*.toml, and wants exactly the complaints that it announces. Then it looks at
+// every complaint that the package's config*.go can make, and wants a bad file for each.
 func BadFiles(t *testing.T, load func(path string) error) {
 	t.Helper()
 	files, err := filepath.Glob("testdata/bad-*.toml")
@@ -112,8 +112,8 @@ func complaints(t *testing.T) []string {
 // etc is where samples keep keys and secrets.
 const etc = "/etc/releve/"
 
-// Copy makes a copy of the config file at path in which everything below /etc/releve lies elsewhere, and is there. It gives the
-// copy's path.
+// Copy makes a copy of the config file at path in which everything below /etc/releve lies elsewhere, and is there.
+// It gives the copy's path.
 func Copy(t *testing.T, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -139,8 +139,8 @@ func write(t *testing.T, name, text string) string {
 	return path
 }
 
-// Sample loads the sample at path as it is, then with every "#key" and "#[table]" of it put to use, and wants every key that the struct
-// file knows to stand in it.
+// Sample loads the sample at path as it is, then with every "#key" and "#[table]" of it put to use, and wants
+// every key that the struct file knows to stand in it.
 func Sample(t *testing.T, path string, file any, load func(path string) error) {
 	t.Helper()
 	text, err := os.ReadFile(path)
