@@ -19,6 +19,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
+// burst is how many calls may follow each other at once.
+const burst = 20
+
 // Config says how to reach the API, and as whom. Zero durations and rates take
 // the defaults given with them.
 type Config struct {
@@ -38,7 +41,8 @@ type Config struct {
 	Settle time.Duration
 	// Pause comes before a call is made again; 1 s.
 	Pause time.Duration
-	// Rate is the calls per second, after a burst of eight; 4.
+	// Rate is the calls per second, after a burst of twenty, which is more
+	// than one replacement makes; 4.
 	Rate float64
 }
 
@@ -80,12 +84,16 @@ type debt struct{ written, refreshed uint64 }
 
 // New checks cfg and returns a Client. It makes no call.
 func New(cfg Config) (*Client, error) {
+	if cfg.ApplicationKey == "" || cfg.ApplicationSecret == "" || cfg.ConsumerKey == "" {
+		return nil, errors.New("application key, application secret and consumer key are all needed")
+	}
+	return newClient(cfg)
+}
+
+func newClient(cfg Config) (*Client, error) {
 	endpoint, err := ResolveEndpoint(cfg.Endpoint)
 	if err != nil {
 		return nil, err
-	}
-	if cfg.ApplicationKey == "" || cfg.ApplicationSecret == "" || cfg.ConsumerKey == "" {
-		return nil, errors.New("ovh: application key, application secret and consumer key are all needed")
 	}
 	cfg.Timeout = orDefault(cfg.Timeout, 10*time.Second)
 	cfg.Settle = orDefault(cfg.Settle, 10*time.Second)
@@ -94,7 +102,7 @@ func New(cfg Config) (*Client, error) {
 	return &Client{&client{
 		cfg:      &cfg,
 		endpoint: endpoint,
-		limiter:  rate.NewLimiter(rate.Limit(cfg.Rate), 8),
+		limiter:  rate.NewLimiter(rate.Limit(cfg.Rate), burst),
 		turn:     make(chan struct{}, 1),
 		tr:       &transport{base: newBase(cfg)},
 		debts:    map[string]*debt{},
@@ -184,11 +192,28 @@ func (c *client) once(ctx context.Context, method, op, path string, body, result
 	})
 }
 
-// warm makes a go-ovh client by its fields, because its constructors read
-// configuration files and the environment of whoever started us, and has it
-// ask for the time, which it would otherwise do beyond our control. Its Timeout
-// stays unset: the transport's context ends calls, and says why.
+// warm makes a new go-ovh client and has it ask for the time, which it would
+// otherwise do beyond our control.
 func (c *client) warm(ctx context.Context) error {
+	api, err := c.library()
+	if err != nil {
+		return err
+	}
+	err = c.bounded(ctx, "GET /auth/time", func() error {
+		_, err := api.TimeDelta()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	c.api, c.born = api, time.Now()
+	return nil
+}
+
+// library makes a go-ovh client by its fields, because its constructors read
+// configuration files and the environment of whoever started us. Its Timeout
+// stays unset: the transport's context ends calls, and says why.
+func (c *client) library() (*ovh.Client, error) {
 	api := &ovh.Client{
 		AppKey:      c.cfg.ApplicationKey,
 		AppSecret:   c.cfg.ApplicationSecret,
@@ -200,17 +225,9 @@ func (c *client) warm(ctx context.Context) error {
 		},
 	}
 	if err := api.SetEndpoint(c.endpoint); err != nil {
-		return fmt.Errorf("set endpoint: %w", err)
+		return nil, fmt.Errorf("set endpoint: %w", err)
 	}
-	err := c.bounded(ctx, "GET /auth/time", func() error {
-		_, err := api.TimeDelta()
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	c.api, c.born = api, time.Now()
-	return nil
+	return api, nil
 }
 
 // clockStepped reports whether the wall clock moved otherwise than the

@@ -47,6 +47,7 @@ func WaitPublished(ctx context.Context, servers []string, name string, want Set,
 	if len(servers) == 0 {
 		return 0, errors.New("wait for publication: no name servers")
 	}
+	var lagging error
 	for {
 		var late []error
 		result := Published(ctx, servers, name, want)
@@ -58,8 +59,12 @@ func WaitPublished(ctx context.Context, servers []string, name string, want Set,
 		if len(late) == 0 {
 			return time.Since(start), nil
 		}
+		// A round cut short by the end of ctx says nothing of the servers.
+		if lagging == nil || ctx.Err() == nil {
+			lagging = errors.Join(late...)
+		}
 		if err := sleep(ctx, interval); err != nil {
-			return time.Since(start), fmt.Errorf("%w publication of %s: %w", ErrUnconfirmed, name, errors.Join(late...))
+			return time.Since(start), fmt.Errorf("%w publication of %s: %w", ErrUnconfirmed, name, lagging)
 		}
 	}
 }

@@ -93,7 +93,7 @@ func TestWaitPublished(t *testing.T) {
 		t.Errorf("%v after %v", err, took)
 	}
 
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	_, err = ovhdns.WaitPublished(ctx, servers, site, prod, 5*time.Millisecond)
 	if !errors.Is(err, ovhdns.ErrUnconfirmed) || !strings.Contains(err.Error(), "could not confirm publication of www.example.net") ||

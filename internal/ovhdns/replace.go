@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -99,6 +100,7 @@ type replacement struct {
 	read1   bool  // Before is set
 	touched bool  // a writing call was sent
 	refused bool  // by allow
+	clear   bool  // a DynHost record stands in the way of what is to be added
 	stuck   bool  // what is left to write cannot be written
 	trouble error // the last that another round was to clear up
 }
@@ -189,6 +191,9 @@ func (r *replacement) permit() error {
 // write carries ops out until one meets trouble. Trouble that another reading
 // can clear up is not an error: the next round starts from what is there.
 func (r *replacement) write(ctx context.Context, ops []op) error {
+	if r.clear {
+		slices.SortStableFunc(ops, func(a, b op) int { return clearingFirst(a) - clearingFirst(b) })
+	}
 	for _, o := range ops {
 		err := r.do(ctx, o)
 		if err == nil {
@@ -197,6 +202,11 @@ func (r *replacement) write(ctx context.Context, ops []op) error {
 		err = fmt.Errorf("%s: %w", o, err)
 		e, ok := errors.AsType[*APIError](err)
 		vanished := ok && e.Code == http.StatusNotFound && o.verb != post
+		if ok && !e.Unknown && e.Kind != NoRights && o.verb == post && !r.clear && slices.ContainsFunc(ops, clears) {
+			// A DynHost record suffers no plain one beside it.
+			r.clear = true
+			return nil
+		}
 		if !ok || e.Kind != Temporary && !vanished {
 			r.stuck = true
 			return err
@@ -209,6 +219,16 @@ func (r *replacement) write(ctx context.Context, ops []op) error {
 	}
 	r.trouble = nil
 	return nil
+}
+
+// clears reports whether o takes a DynHost record away.
+func clears(o op) bool { return o.verb == remove && o.DynHost }
+
+func clearingFirst(o op) int {
+	if clears(o) {
+		return 0
+	}
+	return 1
 }
 
 // do makes one writing call, and keeps account of what it may have done.

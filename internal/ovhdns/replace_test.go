@@ -41,6 +41,9 @@ func TestThereAndBack(t *testing.T) {
 		{"errors in the new form", ovhworld.Options{NewErrors: true}, prod, home, 4},
 		{"ttl 60 is DynHost", ovhworld.Options{DynHostAt60: true}, prod, home, 4},
 		{"DynHost at home only", ovhworld.Options{DynHostAt60: true}, ovhdns.Set{a("192.0.2.1", 300)}, home, 0},
+		{"DynHost suffers nothing beside it", ovhworld.Options{DynHostAt60: true, DynHostAlone: true}, ovhdns.Set{a("192.0.2.1", 300), aaaa("2001:db8::1", 300)}, home, 0},
+		{"filters are ignored", ovhworld.Options{IgnoreFilters: true}, prod, home, 4},
+		{"filters are ignored, DynHost", ovhworld.Options{IgnoreFilters: true, DynHostAt60: true}, prod, home, 4},
 		{"OVH's clock is an hour ahead", ovhworld.Options{Skew: time.Hour}, prod, home, 4},
 	}
 	for _, tc := range tests {
@@ -71,13 +74,27 @@ func TestThereAndBack(t *testing.T) {
 }
 
 func TestApexIsOneNameNotTheZone(t *testing.T) {
-	w := newWorld(t, ovhworld.Options{}, prodRows...)
-	c := newClient(t, config(listen(t, w)))
-	replace(t, c, zone, home)
-	settledAt(t, w, "", home)
-	if held, _ := at(w, "www"); !held.Equal(prod) {
-		t.Errorf("www holds %s", held)
+	for _, loose := range []bool{false, true} {
+		w := newWorld(t, ovhworld.Options{IgnoreFilters: loose}, prodRows...)
+		c := newClient(t, config(listen(t, w)))
+		replace(t, c, zone, home)
+		settledAt(t, w, "", home)
+		if held, _ := at(w, "www"); !held.Equal(prod) {
+			t.Errorf("www holds %s", held)
+		}
+		for _, call := range w.Calls() {
+			if strings.HasSuffix(call.Path, "/record") && call.Method == "GET" && !strings.Contains(call.Query, "subDomain=") {
+				t.Errorf("asks for the whole zone: %s", call)
+			}
+		}
 	}
+}
+
+// TestUnderscoreIsNoWildcard: OVH takes it for one.
+func TestUnderscoreIsNoWildcard(t *testing.T) {
+	w := newWorld(t, ovhworld.Options{}, rows("w_w", prod)...)
+	replace(t, newClient(t, config(listen(t, w))), "w_w.example.net", home)
+	settledAt(t, w, "w_w", home)
 }
 
 func TestDuplicatesAreCleared(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/ovh/go-ovh/ovh"
 )
 
 // Right is one call that a replacement makes, and whether the key may.
@@ -130,4 +132,52 @@ func CreateTokenURL(endpoint, zone string) (string, error) {
 		query = append(query, need.Method+"="+need.Path)
 	}
 	return strings.TrimSuffix(base, "/1.0") + "/createToken/?" + strings.Join(query, "&"), nil
+}
+
+// KeyRequest is a consumer key that its owner has yet to validate.
+type KeyRequest struct {
+	ConsumerKey   string // of no use before the page was confirmed
+	ValidationURL string // the page to confirm it on
+}
+
+// Format prints the page, and not the key.
+func (k KeyRequest) Format(w fmt.State, _ rune) {
+	fmt.Fprintf(w, "ovhdns.KeyRequest{ValidationURL: %s, ConsumerKey: (redacted)}", k.ValidationURL)
+}
+
+// RequestKey asks OVH for a consumer key with the rights that this package
+// needs on zone and no others. Of cfg it needs no consumer key.
+func RequestKey(ctx context.Context, cfg Config, zone string) (KeyRequest, error) {
+	n, err := parseName(zone, zone)
+	if err != nil {
+		return KeyRequest{}, err
+	}
+	if cfg.ApplicationKey == "" || cfg.ApplicationSecret == "" {
+		return KeyRequest{}, errors.New("application key and application secret are needed")
+	}
+	cfg.ConsumerKey = ""
+	c, err := newClient(cfg)
+	if err != nil {
+		return KeyRequest{}, err
+	}
+	defer c.Close()
+	api, err := c.library()
+	if err != nil {
+		return KeyRequest{}, err
+	}
+	var ask ovh.CkRequest
+	for _, need := range needs(n.zone) {
+		ask.AddRule(need.Method, need.Path)
+	}
+	var answer struct{ ConsumerKey, ValidationURL string }
+	err = c.bounded(ctx, "POST /auth/credential", func() error {
+		return api.PostUnAuthWithContext(c.tr.ctx, "/auth/credential", ask, &answer)
+	})
+	if err == nil && (answer.ConsumerKey == "" || !strings.HasPrefix(answer.ValidationURL, "http")) {
+		err = errors.New("OVH's answer holds no key and page")
+	}
+	if err != nil {
+		return KeyRequest{}, fmt.Errorf("request key: %w", err)
+	}
+	return KeyRequest(answer), nil
 }

@@ -238,12 +238,12 @@ type zoneRequest struct {
 func (c zoneRequest) list(dynHost bool) []int64 {
 	ids := []int64{}
 	for _, r := range c.zone.records {
-		if r.DynHost != dynHost ||
-			c.query.Has("fieldType") && !dynHost && !like(c.query.Get("fieldType"), r.Type) ||
-			c.query.Has("subDomain") && !ilike(c.query.Get("subDomain"), r.SubDomain) {
-			continue
+		listed := c.opts.IgnoreFilters ||
+			(dynHost || !c.query.Has("fieldType") || like(c.query.Get("fieldType"), r.Type)) &&
+				(!c.query.Has("subDomain") || ilike(c.query.Get("subDomain"), r.SubDomain))
+		if r.DynHost == dynHost && listed {
+			ids = append(ids, r.ID)
 		}
-		ids = append(ids, r.ID)
 	}
 	return ids
 }
@@ -369,6 +369,9 @@ func (c zoneRequest) check(r Record, id int64) *problem {
 		return refuse(http.StatusBadRequest, "", "[target] Given data ("+r.Target+") is not valid for type ip")
 	}
 	for _, o := range c.zone.records {
+		if c.opts.DynHostAlone && id == 0 && o.DynHost && !r.DynHost && o.SubDomain == r.SubDomain && o.Type == r.Type {
+			return refuse(http.StatusConflict, "", "A DynHost record stands here already")
+		}
 		if o.ID != id && strings.EqualFold(o.SubDomain, r.SubDomain) && (o.Type == "CNAME") != (r.Type == "CNAME") {
 			return refuse(http.StatusConflict, "", "A CNAME record cannot stand beside another record")
 		}

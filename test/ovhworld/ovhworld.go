@@ -32,6 +32,11 @@ type Options struct {
 	// DynHostAt60 moves address records with TTL 60 into the DynHost
 	// collection, so that …/record does not list them.
 	DynHostAt60 bool
+	// DynHostAlone refuses to add an address record beside a DynHost record of
+	// the same kind.
+	DynHostAlone bool
+	// IgnoreFilters lists the whole zone whatever the filters say.
+	IgnoreFilters bool
 	// NewErrors answers every error in the form {"class", "message", "details"}.
 	NewErrors bool
 	// CredentialNeedsRule refuses GET /auth/currentCredential without a rule for it.
