@@ -121,7 +121,8 @@ func (t homeTable) sources(doc *strictconf.Doc) []publicip.Source {
 		operators[source.Operator()] = true
 		sources = append(sources, source)
 	}
-	if len(operators) == 1 && len(sources) == len(t.Sources) {
+	auto := t.IPv4 == "auto" || t.IPv6 == "auto"
+	if auto && len(operators) == 1 && len(sources) == len(t.Sources) {
 		doc.Complain("home.sources", "are of one operator; name another one too, for two must agree on an address")
 	}
 	return sources
