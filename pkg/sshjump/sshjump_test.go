@@ -146,22 +146,27 @@ func wantError(t *testing.T, err error, hop int, kind sshjump.Kind, says ...stri
 	return e
 }
 
-func newKey(t *testing.T, passphrase string) (file string, key ssh.Signer) {
+func newKey(t *testing.T) (file string, key ssh.Signer) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), "key")
-	text, err := sshworld.WriteKey(file, passphrase)
+	text, err := sshworld.WriteKey(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if passphrase == "" {
-		key, err = ssh.ParsePrivateKey(text)
-	} else {
-		key, err = ssh.ParsePrivateKeyWithPassphrase(text, []byte(passphrase))
-	}
-	if err != nil {
+	if key, err = ssh.ParsePrivateKey(text); err != nil {
 		t.Fatal(err)
 	}
 	return file, key
+}
+
+// encryptedKey copies a key made by ssh-keygen -a 1, its passphrase "open sesame".
+func encryptedKey(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("testdata/encrypted_ed25519")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return writeFile(t, string(text), 0o600)
 }
 
 func writeFile(t *testing.T, text string, mode os.FileMode) string {
@@ -176,8 +181,8 @@ func writeFile(t *testing.T, text string, mode os.FileMode) string {
 // TestRefusals has one fault each, and what must be said about it.
 func TestRefusals(t *testing.T) {
 	w := startWorld(t)
-	stranger, strangerKey := newKey(t, "")
-	encrypted, _ := newKey(t, "open sesame")
+	stranger, strangerKey := newKey(t)
+	encrypted := encryptedKey(t)
 	open := writeFile(t, "", 0o644)
 	if err := os.Chmod(open, 0o640); err != nil {
 		t.Fatal(err)
@@ -275,7 +280,7 @@ func TestCommandMakesHostKnown(t *testing.T) {
 
 func TestChangedHostKey(t *testing.T) {
 	w := startWorld(t)
-	_, key := newKey(t, "")
+	_, key := newKey(t)
 	w.Backup.SetHostKey(key)
 	_, err := sshjump.Dial(within(t), hops(w)...)
 	wantError(t, err, 1, sshjump.HostKey)

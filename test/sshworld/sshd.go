@@ -46,7 +46,11 @@ func StartSSHD(ctx context.Context, dir, authorized string, config ...string) (*
 		if _, err := os.Stat(name); err == nil {
 			continue
 		}
-		if out, err := exec.CommandContext(ctx, "ssh-keygen", "-q", "-t", kind, "-N", "", "-f", name).CombinedOutput(); err != nil {
+		args := []string{"-q", "-t", kind, "-N", "", "-f", name}
+		if kind == "rsa" {
+			args = append(args, "-b", "2048") // larger ones take seconds
+		}
+		if out, err := exec.CommandContext(ctx, "ssh-keygen", args...).CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("ssh-keygen: %w: %s", err, out)
 		}
 	}
@@ -112,19 +116,36 @@ func (s *SSHD) answers(ctx context.Context) error {
 	}
 }
 
+// Stop halts the server and its connections, which the kernel keeps open: a black
+// hole.
+func (s *SSHD) Stop() error { return s.signal(syscall.SIGSTOP) }
+
+// Continue ends Stop.
+func (s *SSHD) Continue() error { return s.signal(syscall.SIGCONT) }
+
 // Close kills the server and every process of its connections.
 func (s *SSHD) Close() {
 	_ = s.kill()
 	<-s.exited
 }
 
-// kill also ends the processes of connections, which sessions of their own keep
-// out of the reach of a signal to the process group.
-func (s *SSHD) kill() error {
-	for _, pid := range descendants(s.cmd.Process.Pid) {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
+func (s *SSHD) kill() error { return s.signal(syscall.SIGKILL) }
+
+// signal reaches the processes of connections, too, which sessions of their own
+// keep out of the reach of a signal to the process group. They are looked up
+// first: those of a process that is gone cannot be found.
+func (s *SSHD) signal(sig syscall.Signal) error {
+	select {
+	case <-s.exited:
+		return os.ErrProcessDone // and its number may be another's
+	default:
 	}
-	return s.cmd.Process.Kill()
+	connections := descendants(s.cmd.Process.Pid)
+	err := s.cmd.Process.Signal(sig)
+	for _, pid := range connections {
+		_ = syscall.Kill(pid, sig)
+	}
+	return err
 }
 
 // descendants lists the children of a process, and theirs, from proc(5).

@@ -178,7 +178,7 @@ func (w *World) Close() error {
 func keyFile(name string) (ssh.Signer, error) {
 	text, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
-		if text, err = WriteKey(name, ""); err != nil {
+		if text, err = WriteKey(name); err != nil {
 			return nil, err
 		}
 	} else if err != nil {
@@ -187,20 +187,14 @@ func keyFile(name string) (ssh.Signer, error) {
 	return ssh.ParsePrivateKey(text)
 }
 
-// WriteKey makes an Ed25519 key and writes it to a file of mode 0600, encrypted
-// if there is a passphrase, and its public half to name + ".pub". It returns what
-// it wrote to the first.
-func WriteKey(name, passphrase string) ([]byte, error) {
+// WriteKey makes an Ed25519 key and writes it to a file of mode 0600, and its
+// public half to name + ".pub". It returns what it wrote to the first.
+func WriteKey(name string) ([]byte, error) {
 	public, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		return nil, err
 	}
-	var block *pem.Block
-	if passphrase == "" {
-		block, err = ssh.MarshalPrivateKey(private, "")
-	} else {
-		block, err = ssh.MarshalPrivateKeyWithPassphrase(private, "", []byte(passphrase))
-	}
+	block, err := ssh.MarshalPrivateKey(private, "")
 	if err != nil {
 		return nil, err
 	}
