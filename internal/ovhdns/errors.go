@@ -65,9 +65,17 @@ func (e *APIError) Error() string {
 		fmt.Fprintf(&b, " (query %s)", e.QueryID)
 	}
 	if e.Kind == NoRights {
-		fmt.Fprintf(&b, "; the key lacks %s", e.Op)
+		fmt.Fprintf(&b, "; the key lacks %s", strings.TrimRight(e.Op, "0123456789")+star(e.Op))
 	}
 	return b.String()
+}
+
+// star stands for the record's id, where op ends in one, as in an access rule.
+func star(op string) string {
+	if strings.HasSuffix(strings.TrimRight(op, "0123456789"), "/record/") {
+		return "*"
+	}
+	return ""
 }
 
 // Unwrap returns why no answer came.
@@ -85,17 +93,6 @@ func (e *CNAMEError) Error() string {
 // ErrUnconfirmed is in every error after which the zone, or what its name
 // servers will publish, may or may not have changed. Ask again with Resume.
 var ErrUnconfirmed = errors.New("could not confirm")
-
-// unconfirmed prefixes err with "could not confirm WHAT" and marks it.
-type unconfirmed struct {
-	what string
-	err  error
-}
-
-func (u *unconfirmed) Error() string {
-	return fmt.Sprintf("%v %s: %v", ErrUnconfirmed, u.what, u.err)
-}
-func (u *unconfirmed) Unwrap() []error { return []error{ErrUnconfirmed, u.err} }
 
 // classify gives the kind of an answer that was not a success.
 func classify(code int, class, message string) Kind {

@@ -26,6 +26,7 @@ type Outcome struct {
 	// Pending says that changes stand, or may stand, in the zone that no
 	// accepted refresh covers. Another Replace or Resume publishes them.
 	Pending bool
+	Warning string // what came out otherwise than wanted, and is no error
 }
 
 // Replace makes want the address records of name, and publishes them. It
@@ -81,12 +82,11 @@ func (c *client) replace(ctx context.Context, zone, fqdn string, want Set, allow
 	if err == nil {
 		return r.out, nil
 	}
-	err = fmt.Errorf("replace records of %s: %w", n, err)
 	// Said of what may have happened, not of a refusal beforehand.
 	if (r.out.Pending || c.doubtful(n) > 0) && (r.touched || resume && !r.refused) {
-		err = &unconfirmed{what: "the records of " + n.String(), err: err}
+		return r.out, fmt.Errorf("%w the records of %s: %w", ErrUnconfirmed, n, err)
 	}
-	return r.out, err
+	return r.out, fmt.Errorf("replace records of %s: %w", n, err)
 }
 
 // replacement is one Replace under way.
@@ -97,7 +97,7 @@ type replacement struct {
 	allow   func(Set) error
 	ttl     int64 // the zone's default, -1 until needed
 	out     Outcome
-	read1   bool  // Before is set
+	begun   bool  // Before is set
 	touched bool  // a writing call was sent
 	refused bool  // by allow
 	clear   bool  // a DynHost record stands in the way of what is to be added
@@ -111,17 +111,20 @@ type replacement struct {
 // long enough after the last write without a reply.
 func (r *replacement) run(ctx context.Context) error {
 	for round := 1; ; {
+		wait := r.doubtful(r.name) // as the reading begins, not as it ends
 		ops, err := r.compare(ctx)
 		if err != nil {
 			return err
 		}
+		if len(ops) > 0 && round > maxRounds {
+			if err := r.giveUp(); err != nil {
+				return err
+			}
+			ops = nil
+		}
 		if len(ops) > 0 {
 			if err := r.permit(); err != nil {
 				return err
-			}
-			if round > maxRounds {
-				r.stuck = true
-				return cmp.Or(r.trouble, fmt.Errorf("written %d times, and still the zone holds %s", maxRounds, r.out.After))
 			}
 			if err := r.write(ctx, ops); err != nil {
 				return err
@@ -134,17 +137,27 @@ func (r *replacement) run(ctx context.Context) error {
 				return err
 			}
 		}
-		wait := r.doubtful(r.name)
 		if wait <= 0 {
 			r.settled(r.name)
 			return nil
 		}
 		// The refresh came first on purpose: it publishes the right records
 		// now, and a write that turns up late is published over them later.
-		if err := sleep(ctx, wait); err != nil {
+		if err := sleep(ctx, r.doubtful(r.name)); err != nil {
 			return err
 		}
 	}
+}
+
+// giveUp says why the records cannot be made what is wanted. Where only the
+// TTLs resist, the name leads where it must, and a warning will do.
+func (r *replacement) giveUp() error {
+	if r.trouble == nil && r.out.After.SameTargets(r.want) {
+		r.out.Warning = fmt.Sprintf("OVH keeps %s, where %s was written", r.out.After, r.want)
+		return nil
+	}
+	r.stuck = true
+	return cmp.Or(r.trouble, fmt.Errorf("written %d times, and still the zone holds %s", maxRounds, r.out.After))
 }
 
 // compare reads the records and returns what is to be written.
@@ -154,8 +167,8 @@ func (r *replacement) compare(ctx context.Context) ([]op, error) {
 		return nil, err
 	}
 	r.out.After = set(have)
-	if !r.read1 {
-		r.out.Before, r.read1 = r.out.After, true
+	if !r.begun {
+		r.out.Before, r.begun = r.out.After, true
 	}
 	ops := diff(have, r.want, 0)
 	if len(ops) == 0 || r.ttl == 0 {

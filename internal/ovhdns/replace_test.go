@@ -128,6 +128,19 @@ func TestZoneTTLSpeltOut(t *testing.T) {
 	}
 }
 
+// TestStubbornTTL: OVH gives the records a TTL of its own. The name is switched
+// and published all the same.
+func TestStubbornTTL(t *testing.T) {
+	w := newWorld(t, ovhworld.Options{}, prodRows...)
+	w.Change(func(o *ovhworld.Options) { o.FixedTTL = 300 })
+	c := newClient(t, config(listen(t, w)))
+	out := replace(t, c, site, home)
+	if !out.Refreshed || out.Pending || !strings.Contains(out.Warning, "OVH keeps A 198.51.100.7 ttl 300, where A 198.51.100.7 ttl 60 was written") {
+		t.Errorf("%+v", out)
+	}
+	settledAt(t, w, "www", ovhdns.Set{a("198.51.100.7", 300)})
+}
+
 func TestCNAMEIsRefused(t *testing.T) {
 	w := newWorld(t, ovhworld.Options{}, prodRows...)
 	c := newClient(t, config(listen(t, w)))
@@ -354,6 +367,18 @@ func TestUnknownEffectIsNotBelievedAtOnce(t *testing.T) {
 	if added != 2 || removed != 1 || !strings.Contains(fmt.Sprint(out.Writes), "not confirmed") {
 		t.Errorf("%q, %+v", w.Effects(), out)
 	}
+}
+
+// TestSlowRefreshSettlesNothing: the same, and the late record comes while the
+// refresh takes its time. The reading before the refresh proves nothing.
+func TestSlowRefreshSettlesNothing(t *testing.T) {
+	w := newWorld(t, ovhworld.Options{}, rows("www", home)...)
+	c := newClient(t, config(listen(t, w)))
+	w.Fail(ovhworld.Fault{Method: "POST", Path: "*/record", Cut: true, Effect: ovhworld.Late, Delay: 10 * time.Millisecond})
+	w.Fail(ovhworld.Fault{Method: "POST", Path: "*/refresh", Effect: ovhworld.Happens, Hang: 50 * time.Millisecond})
+	replace(t, c, site, prod)
+	settledAt(t, w, "www", prod)
+	refreshedLast(t, w)
 }
 
 // TestOutageIsSurvived is 13 October 2021 in short: every call answers 503 for

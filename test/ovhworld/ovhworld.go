@@ -35,6 +35,9 @@ type Options struct {
 	// DynHostAlone refuses to add an address record beside a DynHost record of
 	// the same kind.
 	DynHostAlone bool
+	// FixedTTL, if not 0, is the TTL of every address record that is written,
+	// whatever is asked.
+	FixedTTL int64
 	// IgnoreFilters lists the whole zone whatever the filters say.
 	IgnoreFilters bool
 	// NewErrors answers every error in the form {"class", "message", "details"}.

@@ -169,10 +169,14 @@ func (w *World) file(z *zone, r *record) {
 		r.TTL = 60
 		return
 	}
+	address := r.Type == "A" || r.Type == "AAAA"
+	if address && w.opts.FixedTTL != 0 {
+		r.TTL = w.opts.FixedTTL
+	}
 	if r.TTL == z.ttl {
 		r.TTL = 0
 	}
-	if w.opts.DynHostAt60 && r.TTL == 60 && (r.Type == "A" || r.Type == "AAAA") {
+	if w.opts.DynHostAt60 && r.TTL == 60 && address {
 		r.DynHost = true
 		w.nextID += 3
 		r.ID = w.nextID
