@@ -18,7 +18,7 @@ type node struct {
 	id       fileID
 	watched  bool
 	gone     bool
-	listing  map[string]uint64 // of a polled directory: what each name looked like; nil before the first reading
+	listing  *listing // of a polled directory, when it was last read; nil: it could not be
 }
 
 func (n *node) path() string {

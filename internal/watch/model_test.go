@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ func look(path string) string {
 	}
 	switch {
 	case fi.IsDir():
-		return "dir " + fi.Mode().Perm().String()
+		return fmt.Sprintf("dir %d %v", fi.Sys().(*syscall.Stat_t).Ino, fi.Mode().Perm())
 	case fi.Mode().IsRegular():
 		text, _ := os.ReadFile(path)
 		return fmt.Sprintf("file %v %q", fi.Mode().Perm(), text)
@@ -44,6 +45,51 @@ func (m model) read(root, path string) {
 	} else {
 		delete(m, path)
 	}
+}
+
+// readPath also compares the names in a directory, as Changes.Paths asks for.
+func (m model) readPath(root, path string) {
+	if path != "." {
+		m.read(root, path)
+		if !strings.HasPrefix(m[path], "dir") {
+			for p := range m {
+				if strings.HasPrefix(p, path+"/") {
+					delete(m, p)
+				}
+			}
+			return
+		}
+	}
+	entries, err := os.ReadDir(filepath.Join(root, path))
+	if err != nil {
+		return
+	}
+	there := map[string]bool{}
+	for _, e := range entries {
+		p := filepath.Join(path, e.Name())
+		there[p] = true
+		if m[p] != look(filepath.Join(root, p)) {
+			m.scan(root, p)
+		}
+	}
+	for p := range m {
+		if child := childOf(path, p); child != "" && !there[child] {
+			m.scan(root, child)
+		}
+	}
+}
+
+// childOf returns the name in dir through which path leads; "" when it does not.
+func childOf(dir, path string) string {
+	rest := path
+	if dir != "." {
+		var below bool
+		if rest, below = strings.CutPrefix(path, dir+"/"); !below {
+			return ""
+		}
+	}
+	name, _, _ := strings.Cut(rest, "/")
+	return filepath.Join(dir, name)
 }
 
 func (m model) scan(root, sub string) {
@@ -68,9 +114,7 @@ func (m model) apply(root string, c watch.Changes) {
 		m.scan(root, p)
 	}
 	for _, p := range c.Paths {
-		if p != "." {
-			m.read(root, p)
-		}
+		m.readPath(root, p)
 	}
 }
 

@@ -3,6 +3,7 @@ package watch
 import (
 	"hash/maphash"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -54,10 +55,9 @@ func (w *Watcher) pollOne() time.Duration {
 	}
 	path := n.path()
 	w.watchAgain(n, path)
-	is, err := w.list(path)
 	was := n.listing
-	n.listing = is
-	if n.watched {
+	is, err := w.list(path)
+	if n.listing = is; n.watched {
 		n.listing = nil
 	} else {
 		w.polled.push(n)
@@ -73,18 +73,39 @@ func (w *Watcher) pollOne() time.Duration {
 	return w.kernel.now().Sub(start)
 }
 
+// A listing is one reading of a directory.
+type listing struct {
+	mtime unix.Timespec     // of the directory, from before it was read: names came or went since if it is another
+	looks map[string]uint64 // how each name looked
+	told  []string          // the names that were reported after this reading
+}
+
 // compare reports what differs between two readings of a directory.
-func (w *Watcher) compare(now time.Time, dir string, n *node, was, is map[string]uint64) {
-	for name := range was {
-		if _, still := is[name]; !still {
-			w.nameGone(now, join(dir, name), false)
+//
+// Whoever read the directory between two readings may have seen what neither of them shows. The directory's
+// own time gives that away: if it changed, the directory is reported too, and what was reported last time is once more.
+func (w *Watcher) compare(now time.Time, dir string, n *node, was, is *listing) {
+	for name := range was.looks {
+		if _, still := is.looks[name]; !still {
+			is.told = append(is.told, name)
 		}
 	}
-	for name, look := range is {
-		if before, known := was[name]; known && before == look {
+	for name, look := range is.looks {
+		if before, known := was.looks[name]; !known || before != look {
+			is.told = append(is.told, name)
+		}
+	}
+	names := is.told
+	if was.mtime != is.mtime {
+		names = append(slices.Clone(names), was.told...)
+		w.queue.path(now, dir, written, nil)
+	}
+	for _, name := range names {
+		path := join(dir, name)
+		if _, there := is.looks[name]; !there {
+			w.nameGone(now, path, false)
 			continue
 		}
-		path := join(dir, name)
 		if c := n.children[name]; c != nil {
 			if id, _, err := idOf(w.here().absolute(path)); err == nil && id == c.id {
 				w.queue.path(now, path, written, w.wanted(path))
@@ -123,17 +144,21 @@ func (w *Watcher) watchAgain(n *node, path string) {
 
 // list reads a directory and returns how each name in it looks, as a number that changes when it does. What lies in a
 // subdirectory is that one's affair.
-func (w *Watcher) list(dir string) (map[string]uint64, error) {
+func (w *Watcher) list(dir string) (*listing, error) {
 	f, err := os.Open(w.here().absolute(dir))
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	var self unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &self); err != nil {
+		return nil, err
+	}
 	names, err := f.Readdirnames(-1)
 	if err != nil {
 		return nil, err
 	}
-	out := make(map[string]uint64, len(names))
+	out := &listing{mtime: self.Mtim, looks: make(map[string]uint64, len(names))}
 	for _, name := range names {
 		path := join(dir, name)
 		if w.cfg.Skip(path, false) && w.cfg.Skip(path, true) {
@@ -146,7 +171,7 @@ func (w *Watcher) list(dir string) (map[string]uint64, error) {
 		if isDir(st.Mode) {
 			st = unix.Stat_t{Dev: st.Dev, Ino: st.Ino, Mode: st.Mode}
 		}
-		out[name] = maphash.Comparable(w.polled.seed, look{uint64(st.Dev), st.Ino, st.Mode, st.Size, st.Mtim, st.Ctim})
+		out.looks[name] = maphash.Comparable(w.polled.seed, look{uint64(st.Dev), st.Ino, st.Mode, st.Size, st.Mtim, st.Ctim})
 	}
 	return out, nil
 }

@@ -2,7 +2,6 @@ package watch
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -106,7 +105,7 @@ func (q *queue) cover(path string, now time.Time) {
 		return
 	}
 	if path == "." {
-		q.all = fmt.Sprintf("more than %d changes are waiting", q.maxPaths)
+		q.all = "too much has changed to name it"
 		clear(q.subtrees)
 		return
 	}

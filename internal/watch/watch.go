@@ -50,7 +50,8 @@ type Changes struct {
 	All    bool
 	Reason string
 
-	// Paths have changed, appeared or vanished: each itself, not what lies below it.
+	// Paths have changed, appeared or vanished: each itself, not what lies below it. Of a directory that may be
+	// its attributes, and what lies directly in it. One that has vanished, or is no directory any more, has taken along what was below it.
 	Paths []string
 
 	// Subtrees have changed, appeared or vanished: each and anything below it. None lies within another.

@@ -1,0 +1,99 @@
+package watch_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"releve/internal/watch"
+)
+
+func limited(n *atomic.Int64) watch.Trick {
+	return watch.WithAdd(func(string) error {
+		if n.Add(-1) < 0 {
+			return unix.ENOSPC
+		}
+		return nil
+	})
+}
+
+// TestWatchesRunOut: the rest is polled, the owner is told which sysctl to raise, and watches are taken when there are some.
+func TestWatchesRunOut(t *testing.T) {
+	root := folder(t)
+	for i := range 10 {
+		mkdir(t, filepath.Join(root, fmt.Sprint("d", i), "sub"))
+	}
+	var free atomic.Int64
+	free.Store(5)
+	w := follow(t, watch.Config{Root: root, PollInterval: 50 * time.Millisecond}, limited(&free))
+	s := w.Status()
+	if s.Watches != 5 || s.Polled != 16 {
+		t.Errorf("status %+v", s)
+	}
+	if len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "fs.inotify.max_user_watches") {
+		t.Errorf("problems %q", s.Problems)
+	}
+	for i := range 10 {
+		sub := fmt.Sprintf("d%d/sub", i)
+		write(t, filepath.Join(root, sub, "f"), "x")
+		until(t, w, sub+"/f")
+		write(t, filepath.Join(root, sub, "f"), "longer")
+		until(t, w, sub+"/f")
+		must(t, os.Remove(filepath.Join(root, sub, "f")))
+		until(t, w, sub+"/f")
+		mkdir(t, filepath.Join(root, sub, "new", "deep"))
+		until(t, w, sub+"/new/deep")
+		write(t, filepath.Join(root, sub, "new", "deep", "f"), "x")
+		until(t, w, sub+"/new/deep/f")
+	}
+	free.Store(1000)
+	deadline := time.Now().Add(patience)
+	for s = w.Status(); s.Polled > 0 || len(s.Problems) > 0; s = w.Status() {
+		if time.Now().After(deadline) {
+			t.Fatalf("watches are not taken: %+v", s)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	for i := range 10 {
+		sub := fmt.Sprintf("d%d/sub/new/deep/f", i)
+		write(t, filepath.Join(root, sub), "again")
+		until(t, w, sub)
+	}
+}
+
+func TestNoInstance(t *testing.T) {
+	root := folder(t)
+	mkdir(t, filepath.Join(root, "d"))
+	w := follow(t, watch.Config{Root: root, PollInterval: 20 * time.Millisecond},
+		watch.WithInstance(func() error { return os.NewSyscallError("inotify_init1", unix.EMFILE) }))
+	s := w.Status()
+	if s.Polled != 2 || len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "fs.inotify.max_user_instances") {
+		t.Errorf("status %+v", s)
+	}
+	write(t, filepath.Join(root, "d", "f"), "x")
+	until(t, w, "d/f")
+	mkdir(t, filepath.Join(root, "e"))
+	until(t, w, "e")
+}
+
+// TestModelConvergesPolled is TestModelConverges with half of the watches refused at random, and with none at all.
+func TestModelConvergesPolled(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	var calls atomic.Uint64
+	half := watch.WithAdd(func(path string) error {
+		if calls.Add(1)*0x9e3779b97f4a7c15>>63 == 1 {
+			return unix.ENOSPC
+		}
+		return nil
+	})
+	t.Run(fmt.Sprint("half ", seed), func(t *testing.T) { converge(t, seed, 1000, half) })
+	none := watch.WithInstance(func() error { return errors.New("none") })
+	t.Run(fmt.Sprint("none ", seed), func(t *testing.T) { converge(t, seed, 500, none) })
+}
