@@ -57,7 +57,7 @@ func status(id, code uint32) []byte { return packet(byte(101), id, code, "words"
 // fake is a server that answers everything well, unless its hook says otherwise.
 // It keeps no file, only the sizes of those being written.
 type fake struct {
-	conn net.Conn
+	conn io.ReadWriteCloser
 	hook func(w wire) (replies [][]byte, handled bool)
 
 	mu      sync.Mutex
@@ -69,10 +69,14 @@ type fake struct {
 	ended   chan struct{}
 }
 
+func newFake(conn io.ReadWriteCloser, hook func(w wire) ([][]byte, bool)) *fake {
+	return &fake{conn: conn, hook: hook, open: map[string]uint64{}, listed: map[string]bool{}, ended: make(chan struct{})}
+}
+
 // serve starts a fake and gives the client's end of the connection.
 func serve(t testing.TB, hook func(w wire) ([][]byte, bool)) (*fake, net.Conn) {
 	ours, theirs := net.Pipe()
-	f := &fake{conn: theirs, hook: hook, open: map[string]uint64{}, listed: map[string]bool{}, ended: make(chan struct{})}
+	f := newFake(theirs, hook)
 	go f.run()
 	t.Cleanup(func() { theirs.Close(); <-f.ended })
 	return f, ours

@@ -11,8 +11,8 @@ import (
 	"releve/pkg/sftpipe"
 )
 
-// FuzzServer lets a server say anything at all after a proper greeting: no
-// call may panic, hang, or blame anything but the connection or the server.
+// FuzzServer lets a server say anything at all after a proper greeting, and
+// then hang up: no call may panic or hang.
 func FuzzServer(f *testing.F) {
 	f.Add([]byte{}, false)
 	f.Add(status(1, 0), false)
@@ -42,9 +42,8 @@ func FuzzServer(f *testing.F) {
 		}
 		if err == nil {
 			for _, err := range scenario(ctx, c) {
-				_, refused := errors.AsType[*sftpipe.StatusError](err)
-				if err != nil && !refused && !errors.Is(err, sftpipe.ErrConnectionLost) {
-					t.Errorf("blames something else: %v", err)
+				if errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("hangs: %v", err)
 				}
 			}
 			c.Close()
