@@ -392,17 +392,18 @@ func TestRequestKey(t *testing.T) {
 // TestTLS: the certificate is checked, against our own roots if given.
 func TestTLS(t *testing.T) {
 	w := newWorld(t, ovhworld.Options{}, prodRows...)
-	srv := httptest.NewUnstartedServer(nil)
-	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	srv.Config.Handler = w
-	srv.StartTLS()
-	t.Cleanup(srv.Close)
-	cfg := config(srv.URL + "/1.0")
+	lender := httptest.NewTLSServer(nil) // of a certificate for 127.0.0.1
+	lender.Close()
+	endpoint, err := w.Listen(t.Context(), "127.0.0.1:0", &lender.TLS.Certificates[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := config(endpoint)
 	if _, err := newClient(t, cfg).Read(t.Context(), zone, site); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("an unknown authority: %v", err)
 	}
 	cfg.Roots = x509.NewCertPool()
-	cfg.Roots.AddCert(srv.Certificate())
+	cfg.Roots.AddCert(lender.Certificate())
 	replace(t, newClient(t, cfg), site, home)
 	settledAt(t, w, "www", home)
 }

@@ -83,8 +83,10 @@ func TestApexIsOneNameNotTheZone(t *testing.T) {
 			t.Errorf("www holds %s", held)
 		}
 		for _, call := range w.Calls() {
-			if strings.HasSuffix(call.Path, "/record") && call.Method == "GET" && !strings.Contains(call.Query, "subDomain=") {
-				t.Errorf("asks for the whole zone: %s", call)
+			list := call.Method == "GET" && strings.HasSuffix(call.Path, "/record")
+			dynHost := strings.Contains(call.Path, "/dynHost/")
+			if list && (!strings.Contains(call.Query, "subDomain=") || !dynHost && !strings.Contains(call.Query, "fieldType=")) {
+				t.Errorf("asks for too much: %s", call)
 			}
 		}
 	}
@@ -325,8 +327,8 @@ func TestFaultAtEveryCall(t *testing.T) {
 					// do, and a claim of success must be true.
 					if err == nil {
 						settledAt(t, w, "www", to)
-						if out.Pending || !out.Refreshed {
-							t.Errorf("call %d: %+v", k, out)
+						if out.Pending || !out.Refreshed || w.Late() > 0 {
+							t.Errorf("call %d: %+v, %d effects to come", k, out, w.Late())
 						}
 					}
 					replace(t, c, site, to)

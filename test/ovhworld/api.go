@@ -46,7 +46,7 @@ func (w *World) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	case fault.Effect == Late:
 		// Judged now, carried out later: the signature would be out of time.
 		do := func() []string { _, e := w.dispatch(r.Method, path, r.URL.Query(), string(raw)); return e }
-		w.late = append(w.late, lateEffect{at: time.Now().Add(fault.Delay), do: do, call: index})
+		w.late = append(w.late, lateEffect{at: time.Now().Add(fault.Delay), do: do, call: index, write: r.Method != http.MethodGet && !strings.HasSuffix(path, "/refresh")})
 	}
 	newForm := w.opts.NewErrors
 	cut, hang := false, time.Duration(0)

@@ -45,6 +45,8 @@ type lateEffect struct {
 	at   time.Time
 	do   func() []string
 	call int // its index in the log
+
+	write bool // of a record
 }
 
 // Fail plays f on calls to come, and returns a function that ends that.
@@ -58,6 +60,19 @@ func (w *World) Fail(f Fault) (stop func()) {
 		defer w.mu.Unlock()
 		a.Times, a.First = 1, -1
 	}
+}
+
+// Late returns how many changes of records are still to come.
+func (w *World) Late() (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.catchUp()
+	for _, l := range w.late {
+		if l.write {
+			n++
+		}
+	}
+	return n
 }
 
 // Down makes every call, GET /auth/time included, answer as on 13 October

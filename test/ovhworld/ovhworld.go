@@ -13,6 +13,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -98,7 +99,10 @@ func (w *World) Listen(ctx context.Context, address string, cert *tls.Certificat
 		endpoint = "https://" + l.Addr().String() + "/1.0"
 		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{*cert}, MinVersion: tls.VersionTLS12})
 	}
-	srv := &http.Server{Handler: w, ReadHeaderTimeout: 10 * time.Second}
+	srv := &http.Server{
+		Handler: w, ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // clients that distrust us are no news
+	}
 	w.mu.Lock()
 	w.servers = append(w.servers, srv)
 	w.mu.Unlock()
