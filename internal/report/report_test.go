@@ -90,7 +90,7 @@ func TestControl(t *testing.T) {
 		"wait": func(ctx context.Context, _ []string) (string, error) {
 			entered <- struct{}{}
 			<-ctx.Done()
-			hungUp <- ctx.Err()
+			hungUp <- context.Cause(ctx)
 			return "", ctx.Err()
 		},
 	}}
@@ -126,11 +126,25 @@ func TestControl(t *testing.T) {
 		t.Error(err)
 	}
 
-	go func() { <-entered; stop() }()
-	if _, err := client(s).Call(t.Context(), "wait"); err == nil {
-		t.Error("a command outlived its daemon")
+	stop()
+	ctx, cancel = context.WithCancelCause(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	terminated := errors.New("terminated")
+	go func() { <-entered; cancel(terminated) }()
+	for { // until it is up again
+		_, err := client(s).Call(t.Context(), "wait")
+		if err == nil {
+			t.Error("a command outlived its daemon")
+		}
+		if !errors.Is(err, report.ErrNotRunning) {
+			break
+		}
 	}
-	<-hungUp
+	if err := <-hungUp; !errors.Is(err, terminated) {
+		t.Errorf("the command was not told by the daemon's own context: %v", err)
+	}
+	must(t, <-done)
 }
 
 func TestSocketIsPrivate(t *testing.T) {
@@ -225,28 +239,34 @@ func TestSecondDaemonIsRefused(t *testing.T) {
 }
 
 func TestOneOfManyStarts(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "a.sock")
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var winners []*report.Server
-	for range 20 {
-		wg.Go(func() {
-			s := &report.Server{Socket: path}
-			if err := s.Bind(); err == nil {
-				mu.Lock()
-				winners = append(winners, s)
-				mu.Unlock()
-			} else if !errors.Is(err, report.ErrRunning) {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	if len(winners) != 1 {
-		t.Errorf("%d daemons hold the socket", len(winners))
-	}
-	for _, s := range winners {
-		run(t, s)
+	dir := t.TempDir()
+	for round := range 20 {
+		path := filepath.Join(dir, fmt.Sprint(round))
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		var winners []*report.Server
+		start := make(chan struct{})
+		for range 10 {
+			wg.Go(func() {
+				s := &report.Server{Socket: path}
+				<-start
+				if err := s.Bind(); err == nil {
+					mu.Lock()
+					winners = append(winners, s)
+					mu.Unlock()
+				} else if !errors.Is(err, report.ErrRunning) {
+					t.Error(err)
+				}
+			})
+		}
+		close(start)
+		wg.Wait()
+		if len(winners) != 1 {
+			t.Errorf("%d daemons hold the socket", len(winners))
+		}
+		for _, s := range winners {
+			must(t, s.Run(cancelled()))
+		}
 	}
 }
 
