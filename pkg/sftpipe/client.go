@@ -16,7 +16,7 @@ type Client struct {
 	extensions map[string]string
 	limits     Limits
 	urgent     *lane // requests without data, small files
-	bulk       *lane // large files and whatever concerns a file opened for more than an upload
+	bulk       *lane // whatever concerns a file opened for writing, unless it is small
 	small      sync.Pool
 	large      sync.Pool
 

@@ -31,7 +31,8 @@ type File struct {
 
 	mu     sync.Mutex
 	closed bool
-	used   bool // a request other than Finish's was sent: those stay on the bulk lane
+	used   bool  // a request other than Finish's was sent
+	lane   *lane // of all of those: two requests on one handle must never overtake each other
 }
 
 // OpenFile opens path. attrs, of which servers use the mode, are those of a file
@@ -44,7 +45,11 @@ func (c *Client) OpenFile(ctx context.Context, path string, flags OpenFlags, att
 	if err != nil {
 		return nil, err
 	}
-	return &File{c: c, path: path, handle: handle.(string)}, nil
+	f := &File{c: c, path: path, handle: handle.(string), lane: c.urgent}
+	if flags&(OpenWrite|OpenAppend) != 0 {
+		f.lane = c.bulk
+	}
+	return f, nil
 }
 
 // Create makes a new file, readable and writable by its owner alone (mode
@@ -57,9 +62,9 @@ func (c *Client) Create(ctx context.Context, path string) (*File, error) {
 // Path gives the path the file was opened by.
 func (f *File) Path() string { return f.path }
 
-// enqueue sends a flight about the open file, on the bulk lane: two requests
-// on one handle must never overtake each other, least of all the CLOSE, after
-// which the server may give the handle to another file.
+// enqueue sends a flight about the open file, on the file's lane. Least of all
+// may the CLOSE overtake anything: after it the server may give the handle to
+// another file.
 func (f *File) enqueue(fl *flight) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -69,7 +74,7 @@ func (f *File) enqueue(fl *flight) error {
 		f.c.mu.Unlock()
 		return fmt.Errorf("%s: %w", &fl.reqs[0], fs.ErrClosed)
 	}
-	f.used = true
+	f.used, fl.lane = true, f.lane
 	f.c.enqueue(fl)
 	return nil
 }
@@ -80,7 +85,7 @@ func (f *File) one(ctx context.Context, req Request) (any, error) {
 	if ctx.Err() != nil {
 		return nil, req.unconfirmed(false, contextError(ctx))
 	}
-	fl := newFlight(f.c.bulk, req)
+	fl := newFlight(nil, req)
 	if err := f.enqueue(fl); err != nil {
 		return nil, err
 	}
@@ -119,7 +124,7 @@ func (c *Client) CopyData(ctx context.Context, from *File, fromOff, n int64, to 
 	}
 	from.mu.Lock()
 	closed := from.closed
-	from.used = true
+	from.used, from.lane = true, c.bulk // as the copy is
 	from.mu.Unlock()
 	if closed {
 		return fmt.Errorf("copy-data %q: %w", from.path, fs.ErrClosed)
@@ -143,17 +148,18 @@ func (f *File) Close(ctx context.Context) error {
 // close sends the CLOSE behind everything else.
 func (f *File) close() (*flight, error) {
 	req := Request{op: opClose, path: f.path, handle: f.handle}
-	fl := newFlight(f.c.bulk, req)
-	fl.kept = true
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
 		return nil, fmt.Errorf("%s: %w", &req, fs.ErrClosed)
 	}
 	f.closed = true
+	l := f.lane
 	if !f.used {
-		fl.lane = f.c.urgent
+		l = f.c.urgent
 	}
+	fl := newFlight(l, req)
+	fl.kept = true
 	f.c.enqueue(fl)
 	return fl, nil
 }
@@ -252,7 +258,7 @@ func (f *File) read(ctx context.Context, off int64, n int) (*flight, error) {
 	if ctx.Err() != nil {
 		return nil, req.unconfirmed(false, contextError(ctx))
 	}
-	fl := newFlight(f.c.bulk, req)
+	fl := newFlight(nil, req)
 	return fl, f.enqueue(fl)
 }
 
@@ -270,7 +276,7 @@ func (c *Client) ReadFile(ctx context.Context, path string, max int64) ([]byte, 
 		return nil, err
 	}
 	defer f.close() // nothing was written, so nothing depends on the reply
-	stat := newFlight(c.bulk, Request{op: opFstat, path: path, handle: f.handle})
+	stat := newFlight(nil, Request{op: opFstat, path: path, handle: f.handle})
 	if err := f.enqueue(stat); err != nil {
 		return nil, err
 	}

@@ -43,16 +43,6 @@ func newFlight(l *lane, reqs ...Request) *flight {
 	}
 }
 
-// firstError is that of the first request that has one. The flight must be done.
-func (fl *flight) firstError() error {
-	for i := range fl.replies {
-		if err := fl.replies[i].err; err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // lane is a queue of flights. Its order is kept.
 type lane struct {
 	first, last *flight

@@ -32,6 +32,7 @@ func TestSmallOvertakesBulk(t *testing.T) {
 		synctest.Wait() // the server is at the first WRITE
 		g.Go(func() { c.Upload(t.Context(), "/small", strings.NewReader("x"), sftpipe.Attrs{}) })
 		g.Go(func() { c.Lstat(t.Context(), "/marker") })
+		g.Go(func() { c.ReadFile(t.Context(), "/read", 10) })
 		synctest.Wait()
 		open()
 		g.Wait()
@@ -41,6 +42,9 @@ func TestSmallOvertakesBulk(t *testing.T) {
 		}
 		if got := bytes.Count(types[:bytes.LastIndexByte(types, 3)], []byte{6}); got > 2 {
 			t.Errorf("%d WRITEs went before the small file", got)
+		}
+		if got := bytes.Count(types[:bytes.IndexByte(types, 5)], []byte{6}); got > 4 {
+			t.Errorf("%d WRITEs went before the small read", got)
 		}
 	})
 }

@@ -72,15 +72,21 @@ func openSSH(t testing.TB, args ...string) *sftpipe.Client {
 // pkgSFTP is a client of the server half of github.com/pkg/sftp.
 func pkgSFTP(t testing.TB) *sftpipe.Client {
 	t.Helper()
+	ours, stop := exampleServer()
+	t.Cleanup(stop)
+	return connect(t, ours)
+}
+
+// exampleServer runs the server half of github.com/pkg/sftp.
+func exampleServer() (channel io.ReadWriteCloser, stop func()) {
 	ours, theirs := net.Pipe()
 	server, err := sftp.NewServer(theirs)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	ended := make(chan struct{})
 	go func() { server.Serve(); close(ended) }()
-	t.Cleanup(func() { theirs.Close(); <-ended })
-	return connect(t, ours)
+	return ours, func() { theirs.Close(); <-ended }
 }
 
 func connect(t testing.TB, rwc io.ReadWriteCloser) *sftpipe.Client {

@@ -2,6 +2,7 @@ package sftpipe_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"io/fs"
@@ -234,5 +235,37 @@ func TestStatusErrors(t *testing.T) {
 		if strings.ContainsAny(err.Error(), "\n\x1b") {
 			t.Errorf("control characters in %q", err)
 		}
+	}
+}
+
+// TestShortReads: a server may give less than was asked for; what follows was
+// then asked for at the wrong place, and must not be joined on.
+func TestShortReads(t *testing.T) {
+	want := content(1<<20, 3)
+	_, c := fakeClient(t, func(w wire) ([][]byte, bool) {
+		switch w.typ {
+		case 5:
+			rest := w.body[4+len(w.str(0)):]
+			off, n := binary.BigEndian.Uint64(rest), binary.BigEndian.Uint32(rest[8:])
+			if off >= uint64(len(want)) {
+				return nil, false
+			}
+			part := want[off:][:min(int(n), len(want)-int(off), 40_000+int(off%1000))]
+			return [][]byte{packet(byte(103), w.id, string(part))}, true
+		case 8:
+			return [][]byte{packet(byte(105), w.id, uint32(1), uint64(len(want)))}, true
+		}
+		return nil, false
+	})
+	f, err := c.OpenFile(soon(t), "/f", sftpipe.OpenRead, sftpipe.Attrs{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, len(want)+1)
+	if n, err := f.ReadAt(soon(t), p, 0); n != len(want) || err != io.EOF || !bytes.Equal(p[:n], want) {
+		t.Errorf("ReadAt: %d, %v", n, err)
+	}
+	if got, err := c.ReadFile(soon(t), "/f", 1<<20); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("ReadFile: %d, %v", len(got), err)
 	}
 }
