@@ -37,6 +37,9 @@ func (w *World) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.catchUp()
 	index := len(w.calls)
 	w.calls = append(w.calls, Call{Method: r.Method, Path: path, Query: r.URL.RawQuery, Body: string(raw)})
+	if w.onCall != nil {
+		w.onCall()
+	}
 	fault := w.faultFor(r.Method, path)
 	var ans answer
 	var effects []string

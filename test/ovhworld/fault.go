@@ -85,6 +85,20 @@ func (w *World) Down() (stop func()) {
 	return func() { stopCalls(); stopTime() }
 }
 
+// Calm ends all faults. What is late still comes.
+func (w *World) Calm() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.faults = nil
+}
+
+// OnCall has f called at each call, before it is carried out; nil ends that.
+func (w *World) OnCall(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.onCall = f
+}
+
 // faultFor returns the fault to play on a call, and counts the call.
 func (w *World) faultFor(method, path string) *Fault {
 	var play *Fault

@@ -58,6 +58,7 @@ type World struct {
 	faults  []*activeFault
 	late    []lateEffect
 	calls   []Call
+	onCall  func()
 	tokens  int
 	closing chan struct{}
 	once    sync.Once
