@@ -32,7 +32,7 @@ func TestWatchesRunOut(t *testing.T) {
 	}
 	var free atomic.Int64
 	free.Store(5)
-	w := follow(t, watch.Config{Root: root, PollInterval: 50 * time.Millisecond}, limited(&free))
+	w := follow(t, watch.Config{Root: root, PollInterval: 20 * time.Millisecond}, limited(&free))
 	s := w.Status()
 	if s.Watches != 5 || s.Polled != 16 {
 		t.Errorf("status %+v", s)
