@@ -127,6 +127,32 @@ func (p *Plan) Arrangement() iter.Seq2[*Put, *Move] {
 	}
 }
 
+// Touched yields the directories in which something comes or goes, some of them more than once.
+func (p *Plan) Touched() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		var paths []string
+		for _, list := range [][]Put{p.Dirs, p.Files, p.Links} {
+			for _, put := range list {
+				paths = append(paths, put.Path)
+			}
+		}
+		for _, s := range p.Stages {
+			paths = append(paths, s.Top.Path)
+		}
+		for _, m := range p.Moves {
+			paths = append(paths, m.From, m.To)
+		}
+		for _, del := range p.Deletes {
+			paths = append(paths, del.Path)
+		}
+		for _, q := range paths {
+			if q != "." && !yield(path.Dir(q)) {
+				return
+			}
+		}
+	}
+}
+
 // puts yields every new or replaced entry, not those whose attributes alone change.
 func (p *Plan) puts() iter.Seq[Put] {
 	return func(yield func(Put) bool) {
@@ -399,11 +425,7 @@ func (d *differ) topmostMoved(p string) (string, bool) {
 // attrs collects the attribute changes: those found, and those of every directory that the work touches, because
 // putting a file into a directory changes the directory's mtime.
 func (d *differ) attrs() {
-	touch := func(p string) {
-		if p == "." {
-			return
-		}
-		dir := path.Dir(p)
+	touch := func(dir string) {
 		if _, done := d.attr[dir]; done {
 			return
 		}
@@ -418,20 +440,8 @@ func (d *differ) attrs() {
 		}
 		d.attr[dir] = Put{Path: dir, Entry: e, Old: Same}
 	}
-	for _, list := range [][]Put{d.plan.Dirs, d.plan.Files, d.plan.Links} {
-		for _, put := range list {
-			touch(put.Path)
-		}
-	}
-	for _, s := range d.plan.Stages {
-		touch(s.Top.Path)
-	}
-	for _, m := range d.plan.Moves {
-		touch(m.From)
-		touch(m.To)
-	}
-	for _, del := range d.plan.Deletes {
-		touch(del.Path)
+	for dir := range d.plan.Touched() {
+		touch(dir)
 	}
 	for _, put := range d.plan.Dirs { // made in place: files still come and go in them
 		d.attr[put.Path] = Put{Path: put.Path, Entry: put.Entry, Old: Same}

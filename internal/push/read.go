@@ -22,11 +22,33 @@ const listings = 256
 // are left out, with all below them: they are not ours to compare, or to delete. The error is for what cannot be read:
 // a replica that is known in part only would be taken for one that lacks the rest.
 func (r *Replica) Read(ctx context.Context, filter *tree.Filter) (tree.Tree, error) {
+	l, err := r.list(ctx, filter, true)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range l.leftovers {
+		if err := r.removeAll(ctx, p); err != nil {
+			return nil, fmt.Errorf("remove what an interrupted push left: %w", err)
+		}
+	}
+	return l.tree, nil
+}
+
+// List is Read, but changes nothing.
+func (r *Replica) List(ctx context.Context, filter *tree.Filter) (tree.Tree, error) {
+	l, err := r.list(ctx, filter, false)
+	if err != nil {
+		return nil, err
+	}
+	return l.tree, nil
+}
+
+func (r *Replica) list(ctx context.Context, filter *tree.Filter, open bool) (*listing, error) {
 	root, err := r.lanes.Small.Stat(ctx, r.target)
 	if err != nil {
 		return nil, fmt.Errorf("look at target %s: %w", r.target, err)
 	}
-	l := &listing{r: r, filter: filter, tree: tree.Tree{".": entryOf(root)}}
+	l := &listing{r: r, filter: filter, open: open, tree: tree.Tree{".": entryOf(root)}}
 	todo := []string{"."}
 	for len(todo) > 0 {
 		group, working := errgroup.WithContext(ctx)
@@ -43,18 +65,14 @@ func (r *Replica) Read(ctx context.Context, filter *tree.Filter) (tree.Tree, err
 	if err := l.readLinks(ctx); err != nil {
 		return nil, fmt.Errorf("list replica: %w", err)
 	}
-	for _, p := range l.leftovers {
-		if err := r.removeAll(ctx, p); err != nil {
-			return nil, fmt.Errorf("remove what an interrupted push left: %w", err)
-		}
-	}
-	return l.tree, nil
+	return l, nil
 }
 
 // listing is a Read under way.
 type listing struct {
 	r      *Replica
 	filter *tree.Filter
+	open   bool // directories that their owner may not enter are opened
 
 	mu        sync.Mutex // guards all below
 	tree      tree.Tree
@@ -66,7 +84,7 @@ type listing struct {
 func (l *listing) list(ctx context.Context, dir string) error {
 	c := l.r.lanes.Small
 	entries, err := c.ReadDir(ctx, l.r.abs(dir))
-	if errors.Is(err, fs.ErrPermission) && dir != "." { // ours to enter, whatever mode the source gave it
+	if errors.Is(err, fs.ErrPermission) && l.open && dir != "." { // ours to enter, whatever mode the source gave it
 		c.Do(ctx, setstat(c, l.r.abs(dir), private))
 		entries, err = c.ReadDir(ctx, l.r.abs(dir))
 		l.mu.Lock()

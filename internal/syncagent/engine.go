@@ -233,6 +233,7 @@ func (e *engine) reopen() error {
 
 // wait blocks until something has changed, something is due, or the session has ended.
 func (e *engine) wait(ctx context.Context, s *session, watcher *watch.Watcher) error {
+	e.watched(watcher.Status())
 	next := e.todo.next(e.full.Add(fullEvery))
 	ctx, cancel := context.WithDeadline(ctx, next)
 	defer cancel()

@@ -9,6 +9,7 @@ import (
 	"releve/internal/plan"
 	"releve/internal/push"
 	"releve/internal/tree"
+	"releve/internal/watch"
 )
 
 // The states of a folder, as the status names them.
@@ -31,9 +32,12 @@ type folderStatus struct {
 	lastPush     time.Time
 	problems     []string // what could not be pushed, as sentences
 	unread       []string // what could not be read
+	unwatched    []string // what the watcher complains about
 	lineages     []string // certificates that are being renewed
 	err          error    // why it is waiting
 	skipped      int      // sockets, FIFOs, devices
+	watches      int      // directories watched
+	polled       int      // directories read from time to time instead
 	totals       push.Stats
 
 	todoEntries int
@@ -58,7 +62,7 @@ func (e *engine) snapshot() folderStatus {
 	defer e.mu.Unlock()
 	s := e.status
 	s.held = slices.Clone(s.held)
-	s.problems = slices.Concat(s.problems, s.unread, s.lineages)
+	s.problems = slices.Concat(s.problems, s.unread, s.lineages, s.unwatched)
 	return s
 }
 
@@ -121,6 +125,11 @@ func (e *engine) report(out push.Outcome, took time.Duration) {
 		s.totals.Deleted += out.Deleted
 		s.lastPush = time.Now()
 	})
+}
+
+// watched notes how well the source is watched.
+func (e *engine) watched(w watch.Status) {
+	e.update(func(s *folderStatus) { s.watches, s.polled, s.unwatched = w.Watches, w.Polled, w.Problems })
 }
 
 // hold shows the deletions that were not believed. A comparison of everything names them all; one of a few paths adds

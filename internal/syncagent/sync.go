@@ -1,0 +1,263 @@
+package syncagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"golang.org/x/term"
+
+	"releve/internal/plan"
+	"releve/internal/push"
+	"releve/internal/tree"
+)
+
+type syncCmd struct {
+	DryRun bool `help:"List what would be done, and do nothing." name:"dry-run" short:"n"`
+}
+
+// Run makes every replica equal once.
+func (c syncCmd) Run(a *app) error {
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	lock, err := lockState(cfg.StateDir)
+	if errors.Is(err, errLocked) && !c.DryRun {
+		return fmt.Errorf("%w: it keeps the replicas equal by itself, see \"syncagent status\"", err)
+	}
+	if err != nil && !errors.Is(err, errLocked) {
+		return err
+	}
+	if lock != nil {
+		defer lock.Close()
+	}
+	id, err := processID()
+	if err != nil {
+		return err
+	}
+	complete := true
+	for _, b := range cfg.Backups {
+		s, err := connect(a.ctx, b)
+		if err != nil {
+			fmt.Fprintf(a.env.Stderr, "syncagent: backup %s: %v\n", b.Name, err)
+			complete = false
+			continue
+		}
+		for _, f := range cfg.Folders {
+			e := newEngine(f, newLink(b, slog.New(slog.DiscardHandler)), cfg.StateDir, id, slog.New(slog.DiscardHandler))
+			ok, err := c.folder(a, e, s)
+			if err != nil {
+				fmt.Fprintf(a.env.Stderr, "syncagent: folder %s to %s: %v\n", f.Name, b.Name, err)
+			}
+			complete = complete && ok && err == nil
+		}
+		s.close()
+	}
+	if !complete {
+		return silent{exitFailed}
+	}
+	return nil
+}
+
+// folder brings one folder up to date, or lists what that would take, and reports whether the replica is equal now.
+func (c syncCmd) folder(a *app, e *engine, s *session) (bool, error) {
+	remembered, err := loadRecord(e.record, e.owner)
+	if err != nil {
+		fmt.Fprintf(a.env.Stderr, "syncagent: %v; comparing by size and time\n", err)
+	}
+	e.remembered = remembered
+	r := push.New(s.lanes, e.folder.Target, e.id, e.folder.Keep)
+	if c.DryRun {
+		return true, e.preview(a.ctx, r, a.env.Stdout)
+	}
+	stop := showProgress(a.ctx, a.env.Stdout, e)
+	ok, err := e.once(a.ctx, r)
+	stop()
+	if err != nil {
+		return false, err
+	}
+	e.summary(a.env.Stdout, ok)
+	return ok, nil
+}
+
+// once compares everything and pushes, and tries again what changed or failed meanwhile, a few times.
+func (e *engine) once(ctx context.Context, r *push.Replica) (bool, error) {
+	defer func() { e.save(time.Now()) }()
+	const rounds = 5
+	if err := e.begin(ctx, r); err != nil {
+		return false, err
+	}
+	for range rounds {
+		err := e.round(ctx, r)
+		if errors.Is(err, errReread) {
+			err = e.begin(ctx, r)
+		}
+		if err != nil {
+			return false, err
+		}
+		if e.todo.pending() == 0 && !e.todo.due(time.Now()) {
+			break
+		}
+		if !sleep(ctx, time.Until(e.todo.next(time.Now().Add(failMin)))) {
+			return false, context.Cause(ctx)
+		}
+	}
+	return e.snapshot().state == stateInSync, nil
+}
+
+// preview lists what a push would do, one line an operation, and changes nothing, on the replica either.
+func (e *engine) preview(ctx context.Context, r *push.Replica, w io.Writer) error {
+	if err := e.reopen(); err != nil {
+		return err
+	}
+	if err := r.Check(ctx); err != nil {
+		return err
+	}
+	listed, err := r.List(ctx, e.folder.Filter)
+	if err != nil {
+		return err
+	}
+	recall(listed, e.remembered)
+	e.known = plan.NewKnown(listed)
+	l, err := e.look(ctx, plan.Scope{All: true})
+	if err != nil {
+		return err
+	}
+	p := e.holdLineages(plan.Diff(l.src, e.known, l.scope), l)
+	p, held, why := e.guard.judge(p, l, e.known, time.Now())
+	lines := describe(p)
+	for _, d := range held {
+		lines = append(lines, fmt.Sprintf("held    %q (%s: %s)", d.Path, entries(d.Count), why))
+	}
+	for _, problem := range l.problems {
+		lines = append(lines, fmt.Sprintf("unread  %q: %v", problem.Path, problem.Err))
+	}
+	count, bytes := p.Totals()
+	lines = append(lines, fmt.Sprintf("%s: %s to send (%s), %d to move, %d to delete, %d held", e.folder.Name,
+		entries(count), humanize.IBytes(uint64(bytes)), len(p.Moves), len(p.Deletes), len(held)))
+	printLines(w, lines...)
+	return nil
+}
+
+// describe lists a plan's operations in the order in which they are carried out.
+func describe(p plan.Plan) []string {
+	var lines []string
+	put := func(put plan.Put) {
+		word := map[plan.Old]string{plan.Absent: "create", plan.Same: "update", plan.Other: "replace"}[put.Old]
+		detail := put.Entry.Type.String()
+		switch put.Entry.Type {
+		case tree.File:
+			detail = humanize.IBytes(uint64(put.Entry.Size))
+		case tree.Link:
+			detail = fmt.Sprintf("-> %q", put.Entry.Link)
+		}
+		lines = append(lines, fmt.Sprintf("%-7s %q (%s)", word, put.Path, detail))
+	}
+	for dir, m := range p.Arrangement() {
+		if dir != nil {
+			put(*dir)
+		} else {
+			lines = append(lines, fmt.Sprintf("move    %q to %q", m.From, m.To))
+		}
+	}
+	for _, s := range p.Stages {
+		put(s.Top)
+		for _, b := range s.Below {
+			put(b)
+		}
+	}
+	for _, f := range p.Files {
+		put(f)
+	}
+	for _, l := range p.Links {
+		put(l)
+	}
+	for _, d := range p.Deletes {
+		lines = append(lines, fmt.Sprintf("delete  %q (%s)", d.Path, entries(d.Count)))
+	}
+	touched := map[string]bool{}
+	for dir := range p.Touched() {
+		touched[dir] = true
+	}
+	for _, a := range p.Attrs {
+		if !touched[a.Path] {
+			lines = append(lines, fmt.Sprintf("attrs   %q (mode %v)", a.Path, a.Entry.Mode))
+		}
+	}
+	return lines
+}
+
+func entries(n int) string { return plural(n, "entry", "entries") }
+
+// summary says in one line, and one more for each problem, how a sync ended.
+func (e *engine) summary(w io.Writer, ok bool) {
+	s := e.snapshot()
+	verdict := "identical"
+	if !ok {
+		verdict = "not identical"
+	}
+	printLines(w, fmt.Sprintf("%s on %s: %s; sent %s (%s), moved %d, deleted %s", s.name, s.backup, verdict,
+		entries(s.totals.Entries), humanize.IBytes(uint64(s.totals.Bytes)), s.totals.Moved, entries(s.totals.Deleted)))
+	for _, p := range s.problems {
+		printLines(w, "  "+p)
+	}
+	for _, d := range s.held {
+		printLines(w, fmt.Sprintf("  held: deletion of %q (%s): %s; \"syncagent approve %s\" lets it through while the agent runs",
+			d.Path, entries(d.Count), s.heldWhy, s.name))
+	}
+}
+
+// showProgress tells how far the push has come: on a terminal as a line that changes, elsewhere as a line now and then.
+func showProgress(ctx context.Context, w io.Writer, e *engine) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	f, isFile := w.(*os.File)
+	tty := isFile && term.IsTerminal(int(f.Fd()))
+	every := 10 * time.Second
+	if tty {
+		every = 200 * time.Millisecond
+	}
+	go func() {
+		defer close(done)
+		for sleep(ctx, every) {
+			line := e.progressLine(time.Now())
+			if tty {
+				fmt.Fprintf(w, "\r\x1b[K%s", line)
+			} else {
+				fmt.Fprintln(w, line)
+			}
+		}
+		if tty {
+			fmt.Fprint(w, "\r\x1b[K")
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// progressLine is files, bytes, rate and time left.
+func (e *engine) progressLine(now time.Time) string {
+	s := e.snapshot()
+	if s.began.IsZero() {
+		return fmt.Sprintf("%s: comparing %s with %s", s.name, filepath.Clean(e.folder.Source), s.backup)
+	}
+	done, bytes := e.done.entries.Load(), e.done.bytes.Load()
+	took := now.Sub(s.began).Seconds()
+	rate := float64(bytes) / max(took, 0.001)
+	line := fmt.Sprintf("%s: %s/%s entries, %s of %s, %s/s", s.name, humanize.Comma(done), humanize.Comma(int64(s.todoEntries)),
+		humanize.IBytes(uint64(max(bytes, 0))), humanize.IBytes(uint64(s.todoBytes)), humanize.IBytes(uint64(max(rate, 0))))
+	if rate > 0 && bytes < s.todoBytes {
+		left := time.Duration(float64(s.todoBytes-bytes) / rate * float64(time.Second))
+		line += fmt.Sprintf(", %v left", left.Round(time.Second))
+	}
+	return line
+}
