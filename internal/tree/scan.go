@@ -63,7 +63,7 @@ func (r *Root) Scan(ctx context.Context, sub string, filter *Filter, into Tree) 
 	defer stop()
 	var wg sync.WaitGroup
 	for range workers() {
-		wg.Go(s.work)
+		wg.Go(func() { s.work(ctx) })
 	}
 	wg.Wait()
 	if err := ctx.Err(); err != nil {
@@ -115,7 +115,7 @@ func (s *scan) abort() {
 	s.wake.Broadcast()
 }
 
-func (s *scan) work() {
+func (s *scan) work(ctx context.Context) {
 	buf := make([]byte, 64<<10)
 	var l listing
 	for {
@@ -131,7 +131,7 @@ func (s *scan) work() {
 		s.todo = s.todo[:len(s.todo)-1]
 		s.mu.Unlock()
 
-		s.read(next, buf, &l)
+		s.read(ctx, next, buf, &l)
 
 		s.mu.Lock()
 		for _, f := range l.found {
@@ -148,7 +148,7 @@ func (s *scan) work() {
 }
 
 // read fills l with the folder itself and the names in it; its sub-folders are left for a later turn.
-func (s *scan) read(f found, buf []byte, l *listing) {
+func (s *scan) read(ctx context.Context, f found, buf []byte, l *listing) {
 	l.reset()
 	fd, err := s.root.resolve(s.fd, f.path, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
@@ -166,7 +166,7 @@ func (s *scan) read(f found, buf []byte, l *listing) {
 		f.entry = entryOf(&st) // newer than what its parent saw, and of the directory that is read
 	}
 	l.found = append(l.found, f)
-	err = s.list(fd, f.path, buf, l)
+	err = s.list(ctx, fd, f.path, buf, l)
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // removed meanwhile
 		l.reset()
@@ -190,7 +190,7 @@ func (s *scan) again(path string, l *listing) {
 	}
 }
 
-func (s *scan) list(fd int, dir string, buf []byte, l *listing) error {
+func (s *scan) list(ctx context.Context, fd int, dir string, buf []byte, l *listing) error {
 	prefix := dir + "/"
 	if dir == "." {
 		prefix = ""
@@ -213,11 +213,8 @@ func (s *scan) list(fd int, dir string, buf []byte, l *listing) error {
 			}
 			s.look(fd, prefix+string(name), len(prefix), l)
 		}
-		s.mu.Lock()
-		aborted := s.aborted
-		s.mu.Unlock()
-		if aborted {
-			return nil
+		if ctx.Err() != nil {
+			return nil // Scan says so
 		}
 	}
 }
