@@ -50,7 +50,7 @@ func startReal(t *testing.T, bastion ...string) *realWorld {
 	if len(bastion) == 0 {
 		bastion = []string{"PermitOpen " + r.backup.Addr}
 	}
-	r.bastion = start(r.bastionDir, append([]string{"ForceCommand /usr/sbin/nologin", "AllowTcpForwarding local", "PermitTTY no"}, bastion...)...)
+	r.bastion = start(r.bastionDir, append([]string{"ForceCommand /usr/sbin/nologin", "AllowTcpForwarding local", "PermitTTY no", "ClientAliveInterval 1"}, bastion...)...)
 	known := writeFile(t, knownhosts.Line([]string{r.bastion.Addr}, r.bastion.HostKey)+"\n"+knownhosts.Line([]string{r.backup.Addr}, r.backup.HostKey)+"\n", 0o644)
 	r.hops = []sshjump.Hop{
 		{Name: "bastion", Address: r.bastion.Addr, User: "root", KeyFile: key, KnownHosts: []string{known}},
@@ -121,7 +121,9 @@ func TestOpenSSH(t *testing.T) {
 	})
 
 	t.Run("black hole", func(t *testing.T) {
-		d := &sshjump.Dialer{KeepaliveInterval: 100 * time.Millisecond, KeepaliveTimeout: 300 * time.Millisecond}
+		// The bastion makes itself heard every second (ClientAliveInterval), which
+		// must not be taken for a sign of life of the backup.
+		d := &sshjump.Dialer{KeepaliveInterval: 100 * time.Millisecond, KeepaliveTimeout: 2500 * time.Millisecond}
 		c, err := d.Dial(within(t), r.hops...)
 		if err != nil {
 			t.Fatal(err)

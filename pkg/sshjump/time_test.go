@@ -169,6 +169,26 @@ func TestCloseInBlackHole(t *testing.T) {
 	})
 }
 
+// The command that turns Nagle off on jump hosts is waited for by nobody.
+func TestHangingCommand(t *testing.T) {
+	inMemory(t, func(t *testing.T, w *sshworld.World, d *sshjump.Dialer) {
+		w.Bastion.HangCommands(true)
+		start := time.Now()
+		c, err := d.Dial(t.Context(), hops(w)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := w.Bastion.Commands(); n != 1 {
+			t.Errorf("%d commands on the bastion", n)
+		}
+		c.Close()
+		if took := time.Since(start); took != 0 {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
 // A freeze that is shorter than the timeout is survived.
 func TestHiccup(t *testing.T) {
 	inMemory(t, func(t *testing.T, w *sshworld.World, d *sshjump.Dialer) {

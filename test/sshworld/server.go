@@ -31,6 +31,7 @@ type Server struct {
 	goes sync.WaitGroup
 
 	commands atomic.Int64
+	hang     atomic.Bool
 	logins   atomic.Int64
 
 	mu       sync.Mutex
@@ -97,6 +98,9 @@ func (s *Server) Logins() int { return int(s.logins.Load()) }
 
 // Commands counts the commands that clients asked for in sessions.
 func (s *Server) Commands() int { return int(s.commands.Load()) }
+
+// HangCommands has commands not end, until their session does.
+func (s *Server) HangCommands(hang bool) { s.hang.Store(hang) }
 
 // Kill closes every connection. New ones are welcome.
 func (s *Server) Kill() {
@@ -330,6 +334,9 @@ func (s *Server) session(ctx context.Context, offered ssh.NewChannel) {
 		case req.Type == "exec" || req.Type == "shell":
 			s.commands.Add(1)
 			_ = req.Reply(true, nil)
+			if s.hang.Load() {
+				continue
+			}
 			_, _ = io.WriteString(ch, "This account is currently not available.\n")
 			_ = exit(ch, errors.New("not available"))
 			return
@@ -348,9 +355,10 @@ func exit(ch ssh.Channel, err error) error {
 	return err
 }
 
-// runCommand connects a program's standard input and output to a channel.
+// runCommand connects a program's standard input and output to a channel. As
+// sshd does, it sees to it that nothing is created writable for others.
 func runCommand(ctx context.Context, command []string, dir string, ch ssh.Channel) error {
-	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", `umask 022 && exec "$0" "$@"`}, command...)...)
 	cmd.Dir = dir
 	cmd.Stdout = ch
 	in, err := cmd.StdinPipe()

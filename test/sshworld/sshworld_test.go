@@ -19,7 +19,10 @@ import (
 	"releve/test/sshworld"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	syscall.Umask(0) // modes must not depend on ours
+	goleak.VerifyTestMain(m)
+}
 
 // start runs a world for the length of a test.
 func start(t *testing.T, o sshworld.Options) *sshworld.World {
