@@ -1,0 +1,41 @@
+# Relève. `make help` lists what there is to do.
+
+# CGO_ENABLED=0: one static binary that runs on any Linux of the same architecture.
+BUILD = CGO_ENABLED=0 go build -trimpath
+TOOL  = go tool -modfile=tools.mod
+
+.PHONY: build test race lint fuzz bench demo check clean help
+
+build: ## build bin/syncagent and bin/watchdog
+	$(BUILD) -o bin/ ./cmd/...
+
+test: packages ## run every test, installing the Debian packages they need where that is allowed
+	go test ./...
+
+race: packages ## the same with the race detector and in random order
+	go test -race -shuffle=on -timeout 15m ./...
+
+lint: ## gofmt, go vet, staticcheck, go mod tidy
+	test/scripts/lint
+
+fuzz: ## run each fuzz target for a while (FUZZTIME=10s)
+	test/scripts/fuzz $(FUZZTIME)
+
+bench: packages ## measure hot paths
+	go test -run '^$$' -bench . -benchmem ./...
+
+demo: ## play the whole story on this machine; ONCE=1 ends by itself
+	@test/scripts/demo $(if $(ONCE),--once)
+
+check: lint race fuzz ## everything a change has to pass
+	$(MAKE) demo ONCE=1
+
+clean: ## remove what was built
+	rm -rf bin
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: packages
+packages:
+	@test/scripts/packages
