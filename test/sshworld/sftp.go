@@ -20,7 +20,7 @@ import (
 //
 //   - Paths are taken beneath one folder, as in a chroot, through [os.Root]. A
 //     link that leads out, or is absolute, can be read but not followed.
-//   - copy-data, expand-path, home-directory and users-groups-by-id are missing.
+//   - expand-path, home-directory and users-groups-by-id are missing.
 
 // Packet types, section 3 of the draft.
 const (
@@ -79,6 +79,7 @@ var extensions = [...][2]string{
 	{"fsync@openssh.com", "1"},
 	{"lsetstat@openssh.com", "1"},
 	{"limits@openssh.com", "1"},
+	{"copy-data", "1"},
 }
 
 // ServeSFTP serves root on rwc until the client is done, and returns nil then.

@@ -3,7 +3,9 @@ package sshworld
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"strings"
@@ -269,6 +271,24 @@ func (s *sftpServer) remove(p string, dir bool) error {
 	return s.root.Remove(p)
 }
 
+// copyData copies between two open files; a length of zero means up to the end.
+func (s *sftpServer) copyData(m *message) error {
+	from, fromOk := s.handles[m.str()]
+	offset, n := m.u64(), m.u64()
+	to, toOk := s.handles[m.str()]
+	at := m.u64()
+	if !fromOk || !toOk || from.dir || to.dir || from == to {
+		return errBadHandle
+	}
+	return s.do(m, "copy-data", to.path, func() error {
+		if n == 0 {
+			n = math.MaxInt64
+		}
+		_, err := io.Copy(io.NewOffsetWriter(to.file, int64(at)), io.NewSectionReader(from.file, int64(offset), int64(n)))
+		return err
+	})
+}
+
 // realpath follows all links in p. Its last element need not exist.
 func (s *sftpServer) realpath(p string) (string, error) {
 	done, rest := ".", strings.Split(p, "/")
@@ -325,6 +345,8 @@ func (s *sftpServer) extended(id uint32, m *message) (*reply, error) {
 	case "lsetstat":
 		p, a := below(m.str()), m.attrs()
 		return nil, s.do(m, op, p, func() error { return s.lsetstat(p, a) })
+	case "copy-data":
+		return nil, s.copyData(m)
 	case "statvfs":
 		p := below(m.str())
 		var r *reply
