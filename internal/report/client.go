@@ -102,8 +102,7 @@ func (c Client) explain(ctx context.Context, err error) error {
 		return fmt.Errorf("%s runs but does not answer on %s: %w", c.Program, c.Socket, ctx.Err())
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
-		return fmt.Errorf("%s hung up before it had answered: it is stopping, or this user may not ask it", c.Program)
 	}
-	return fmt.Errorf("ask %s on %s: %w", c.Program, c.Socket, err)
+	// The socket was there: net/http has a different error for each moment at which the other side may hang up.
+	return fmt.Errorf("%s hung up before it had answered: it is stopping, or this user may not ask it (%w)", c.Program, err)
 }
