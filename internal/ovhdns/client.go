@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -35,6 +36,8 @@ type Config struct {
 
 	Roots   *x509.CertPool // instead of the system's, if set
 	Timeout time.Duration  // of one call; 10 s
+	// DialContext makes the connections, if set, instead of a net.Dialer.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error) `json:"-"`
 
 	// Settle is how long after a write without a reply the records must be
 	// seen unchanged before they are believed; 10 s.

@@ -28,12 +28,12 @@ const minTTL = 60
 
 // Record is one address record.
 type Record struct {
-	Type   string // "A" or "AAAA"
-	Target string // the address
-	TTL    int64  // seconds; 0 is the zone's default
+	Type   string `json:"type"`   // "A" or "AAAA"
+	Target string `json:"target"` // the address
+	TTL    int64  `json:"ttl"`    // seconds; 0 is the zone's default
 	// DynHost says that OVH keeps the record in its DynHost collection. It
 	// makes no difference to what is served, and none to Equal.
-	DynHost bool
+	DynHost bool `json:"dynhost,omitempty"`
 }
 
 // NewRecord returns the A or AAAA record that leads to addr.

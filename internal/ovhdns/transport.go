@@ -78,12 +78,15 @@ func cause(ctx context.Context, err error) error {
 // environment of a daemon is nobody's decision), HTTP/1.1 only (a dead HTTP/2
 // connection would swallow calls until the kernel gives up on it).
 func newBase(cfg Config) *http.Transport {
-	dialer := &net.Dialer{Timeout: cfg.Timeout}
+	dial := cfg.DialContext
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: cfg.Timeout}).DialContext
+	}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	return &http.Transport{
 		Proxy:                  nil,
-		DialContext:            dialer.DialContext,
+		DialContext:            dial,
 		TLSClientConfig:        cfg.tls(),
 		TLSHandshakeTimeout:    cfg.Timeout,
 		Protocols:              &protocols,

@@ -63,6 +63,7 @@ type World struct {
 	closing chan struct{}
 	once    sync.Once
 
+	memory  *memory
 	servers []*http.Server
 	running sync.WaitGroup
 }
@@ -100,6 +101,59 @@ func (w *World) Listen(ctx context.Context, address string, cert *tls.Certificat
 		endpoint = "https://" + l.Addr().String() + "/1.0"
 		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{*cert}, MinVersion: tls.VersionTLS12})
 	}
+	w.serve(l)
+	return endpoint, nil
+}
+
+// Endpoint is the endpoint to use with DialContext.
+const Endpoint = "http://127.0.0.1/1.0"
+
+// DialContext connects to the API through memory, whatever the address: for
+// tests with a clock of their own (testing/synctest).
+func (w *World) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
+	w.mu.Lock()
+	if w.memory == nil {
+		w.memory = &memory{conns: make(chan net.Conn), closed: make(chan struct{})}
+		w.mu.Unlock()
+		w.serve(w.memory)
+	} else {
+		w.mu.Unlock()
+	}
+	ours, theirs := net.Pipe()
+	select {
+	case w.memory.conns <- theirs:
+		return ours, nil
+	case <-w.memory.closed:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// memory is a listener for the ends of pipes.
+type memory struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (m *memory) Accept() (net.Conn, error) {
+	select {
+	case c := <-m.conns:
+		return c, nil
+	case <-m.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (m *memory) Close() error {
+	m.once.Do(func() { close(m.closed) })
+	return nil
+}
+
+func (m *memory) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80} }
+
+func (w *World) serve(l net.Listener) {
 	srv := &http.Server{
 		Handler: w, ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // clients that distrust us are no news
@@ -112,7 +166,6 @@ func (w *World) Listen(ctx context.Context, address string, cert *tls.Certificat
 			l.Close()
 		}
 	})
-	return endpoint, nil
 }
 
 // Close ends hanging calls and stops serving.
