@@ -25,6 +25,7 @@ type phase int
 const (
 	phaseConnect phase = iota
 	phaseTLS
+	phaseRequest // sent, and not a byte has come back
 	phaseAnswer
 	phaseBody
 )
@@ -60,6 +61,9 @@ func classify(p phase, err error) Reason {
 		errors.Is(err, net.ErrClosed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, errClosedEarly):
 		return ReasonReset
 	}
+	if _, ok := errors.AsType[tls.AlertError](err); ok {
+		return ReasonTLS // with TLS 1.3 a server refuses a missing client certificate after the handshake
+	}
 	switch p {
 	case phaseConnect:
 		return ReasonUnreachable
@@ -68,7 +72,7 @@ func classify(p phase, err error) Reason {
 	case phaseAnswer:
 		return ReasonStatus // something came, and it was not HTTP, or more header than we take
 	default:
-		return ReasonReset // an HTTP/2 stream reset, a malformed chunk: the body broke off
+		return ReasonReset // an HTTP/2 stream reset, a malformed chunk, a connection closed before any answer
 	}
 }
 
@@ -78,6 +82,7 @@ func (e explainer) sentence(p phase, reason Reason, err error) string {
 		did := [...]string{
 			phaseConnect: "no connection to %s within %s",
 			phaseTLS:     "%s accepted the connection and did not finish the TLS handshake within %s",
+			phaseRequest: "%s accepted the connection and did not answer within %s",
 			phaseAnswer:  "%s accepted the connection and did not answer within %s",
 			phaseBody:    "%s began to answer and was not done within %s",
 		}[p]
@@ -90,6 +95,7 @@ func (e explainer) sentence(p phase, reason Reason, err error) string {
 		did := [...]string{
 			phaseConnect: "%s reset the connection at once",
 			phaseTLS:     "%s closed the connection during the TLS handshake",
+			phaseRequest: "%s closed the connection without an answer",
 			phaseAnswer:  "%s closed the connection without an answer",
 			phaseBody:    "%s broke off in the middle of its answer",
 		}[p]

@@ -205,6 +205,9 @@ func (t Target) exchange(ctx context.Context, u *url.URL, r *Result) (*url.URL, 
 
 	resp, err := t.ask(ctx, u, conn, r)
 	if err != nil {
+		if r.FirstByte == 0 {
+			return nil, e.explain(phaseRequest, err)
+		}
 		return nil, e.explain(phaseAnswer, err)
 	}
 	defer resp.Body.Close()
