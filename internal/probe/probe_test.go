@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"testing"
@@ -179,7 +180,7 @@ func TestBrokenServers(t *testing.T) {
 		{"closes within the headers", func(c net.Conn) { readRequest(c); io.WriteString(c, "HTTP/1.1 200 OK\r\nA: b") }, probe.ReasonReset, "without an answer"},
 		{"1xx without end", func(c net.Conn) {
 			readRequest(c)
-			for {
+			for range 10_000 {
 				if _, err := io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"); err != nil {
 					return
 				}
@@ -193,7 +194,7 @@ func TestBrokenServers(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			tg := probe.Target{URL: mustURL(t, "http://www.example.net/"), Address: rawServer(t, c.serve), Timeout: 2 * time.Second}
-			for range 20 { // the two ends race
+			for range 100 { // the two ends race
 				want(t, probe.Check(t.Context(), tg), c.reason, c.detail)
 			}
 		})
@@ -494,6 +495,7 @@ func TestStoppedByCaller(t *testing.T) {
 }
 
 func TestNoDescriptorLeak(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a finalizer would close what we forgot
 	s := startSite(t, sites.Config{})
 	open := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
