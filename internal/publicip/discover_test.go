@@ -303,6 +303,31 @@ func TestNoRedirectNoProxy(t *testing.T) {
 	}
 }
 
+// An echo that listens on IPv4 alone must not be asked over it for our IPv6 address, whatever it would say.
+func TestFamilyIsForced(t *testing.T) {
+	t.Parallel()
+	local := strings.Replace(echo(t, 200, "2a01:cb00::1"), "127.0.0.1", "localhost", 1)
+	if a := one(t, publicip.IPv6, local); a.Err == nil {
+		t.Errorf("IPv6 was asked for over IPv4: %+v", a)
+	}
+}
+
+// No connection is kept: rounds are minutes apart, and an address may have changed in between.
+func TestNothingIsKept(t *testing.T) {
+	t.Parallel()
+	idle := make(chan struct{}, 10)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !r.Close {
+			idle <- struct{}{}
+		}
+		io.WriteString(w, "5.6.7.8") //nolint:errcheck // the client has gone
+	}))
+	t.Cleanup(s.Close)
+	if a := one(t, publicip.IPv4, s.URL); a.Err != nil || len(idle) > 0 {
+		t.Errorf("asked to keep the connection %d times; %+v", len(idle), a)
+	}
+}
+
 // Sources that never answer cost 3 s together, whatever their kind, and nothing once the caller gives up.
 func TestDiscoverIsBounded(t *testing.T) {
 	t.Parallel()
