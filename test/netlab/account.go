@@ -10,9 +10,6 @@ import (
 	"strings"
 )
 
-// accountPrefix begins the names of our accounts, fixed so that those of a killed process are found again.
-const accountPrefix = "releve-lab-"
-
 // Account is an account of this machine without a password, a shell or a home: for the servers of the laboratory to
 // let in with a key.
 type Account struct {
@@ -20,16 +17,14 @@ type Account struct {
 	UID, GID int
 }
 
-// AddAccount makes an account, or finds the one that an earlier process left.
+// AddAccount makes an account. It lasts until Remove, or until Sweep finds that this process has ended.
 func AddAccount(ctx context.Context, name string) (Account, error) {
-	full := accountPrefix + name
-	if _, err := user.Lookup(full); err != nil {
-		// "*" is no password's hash, as "!" is, but does not lock the account for sshd.
-		out, err := exec.CommandContext(ctx, "useradd", "--system", "--user-group", "--no-create-home",
-			"--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", "--password", "*", full).CombinedOutput()
-		if err != nil {
-			return Account{}, fmt.Errorf("add account %s: %w: %s", full, err, strings.TrimSpace(string(out)))
-		}
+	full := own(name)
+	// "*" is no password's hash, as "!" is, but does not lock the account for sshd.
+	out, err := exec.CommandContext(ctx, "useradd", "--system", "--user-group", "--no-create-home",
+		"--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", "--password", "*", full).CombinedOutput()
+	if err != nil {
+		return Account{}, fmt.Errorf("add account %s: %w: %s", full, err, strings.TrimSpace(string(out)))
 	}
 	u, err := user.Lookup(full)
 	if err != nil {

@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -34,7 +33,7 @@ const (
 	BackupIPv4 = "192.168.1.20"
 	BackupName = "backup.lan"       // known on home alone
 	HomeName   = "home.example.net" // known on prod
-	prefix     = "releve-lab-"      // of everything of ours that has a name outside
+	prefix     = "releve-lab-"      // of everything of ours that has a name outside; our process id follows
 )
 
 // ErrUnavailable is what New's error matches where this machine cannot have a laboratory; its text says why.
@@ -52,7 +51,7 @@ func Unavailable() error {
 		return fmt.Errorf("%w: no /dev/net/tun", ErrUnavailable)
 	}
 	// A container's root may not be allowed to.
-	probe := prefix + "probe-" + fmt.Sprint(os.Getpid())
+	probe := own("probe")
 	if out, err := exec.Command("ip", "netns", "add", probe).CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: no network namespaces: %s", ErrUnavailable, strings.TrimSpace(string(out)))
 	}
@@ -88,7 +87,7 @@ func New(ctx context.Context, name string, opts Options) (_ *Lab, err error) {
 		host **Host
 		name string
 	}{{&l.Prod, "prod"}, {&l.Internet, "internet"}, {&l.Home, "home"}, {&l.Backup, "backup"}} {
-		*h.host = &Host{Name: h.name, netns: prefix + name + "-" + h.name}
+		*h.host = &Host{Name: h.name, netns: own(name + "-" + h.name)}
 		if err := run(ctx, "ip netns add "+(*h.host).netns); err != nil {
 			return nil, err
 		}
@@ -212,24 +211,6 @@ func (l *Lab) Close() error {
 	if l.WAN != nil {
 		errs = append(errs, l.WAN.Close())
 	}
-	return errors.Join(errs...)
-}
-
-// Sweep removes what laboratories left behind whose process was killed. Only for who knows that no other one is
-// running.
-func Sweep() error {
-	var errs []error
-	left, err := filepath.Glob("/run/netns/" + prefix + "*")
-	errs = append(errs, err)
-	for _, path := range left {
-		errs = append(errs, remove(filepath.Base(path)))
-	}
-	left, err = filepath.Glob("/etc/netns/" + prefix + "*")
-	errs = append(errs, err)
-	for _, path := range left {
-		errs = append(errs, os.RemoveAll(path))
-	}
-	_ = os.Remove("/etc/netns") // if we made it, it is empty now
 	return errors.Join(errs...)
 }
 

@@ -18,7 +18,10 @@ func newLab(t *testing.T, opts netlab.Options) *netlab.Lab {
 	if err := netlab.Unavailable(); err != nil {
 		t.Skipf("left out: %v", err)
 	}
-	l, err := netlab.New(t.Context(), fmt.Sprintf("t%d", os.Getpid()), opts)
+	if err := netlab.Sweep(t.Context()); err != nil {
+		t.Error(err)
+	}
+	l, err := netlab.New(t.Context(), "t", opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,8 +174,7 @@ func TestNothingStays(t *testing.T) {
 	if err := netlab.Unavailable(); err != nil {
 		t.Skipf("left out: %v", err)
 	}
-	name := fmt.Sprintf("n%d", os.Getpid())
-	l, err := netlab.New(t.Context(), name, netlab.Options{})
+	l, err := netlab.New(t.Context(), "stays", netlab.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +193,7 @@ func TestNothingStays(t *testing.T) {
 	for _, dir := range []string{"/run/netns", "/etc/netns"} {
 		entries, _ := os.ReadDir(dir)
 		for _, e := range entries {
-			if strings.Contains(e.Name(), name) {
+			if strings.Contains(e.Name(), fmt.Sprintf("-%d-stays", os.Getpid())) {
 				t.Errorf("left behind: %s/%s", dir, e.Name())
 			}
 		}

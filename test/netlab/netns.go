@@ -133,5 +133,9 @@ func remove(netns string) error {
 	if out, err := exec.Command("ip", "netns", "delete", netns).CombinedOutput(); err != nil {
 		return fmt.Errorf("delete namespace %s: %w: %s", netns, err, out)
 	}
-	return os.RemoveAll(filepath.Join("/etc/netns", netns))
+	if err := os.RemoveAll(filepath.Join("/etc/netns", netns)); err != nil {
+		return err
+	}
+	_ = os.Remove("/etc/netns") // empty if nobody else uses it
+	return nil
 }
