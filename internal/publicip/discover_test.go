@@ -312,6 +312,14 @@ func TestFamilyIsForced(t *testing.T) {
 	}
 }
 
+func TestSecretsStayOut(t *testing.T) {
+	t.Parallel()
+	text := "http://" + closedUDP(t) + "/ip?token=hunter2" // nobody listens over TCP either
+	if a := one(t, publicip.IPv4, text); a.Err == nil || strings.Contains(a.Err.Error(), "hunter2") {
+		t.Errorf("error: %v", a.Err)
+	}
+}
+
 // No connection is kept: rounds are minutes apart, and an address may have changed in between.
 func TestNothingIsKept(t *testing.T) {
 	t.Parallel()

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -40,6 +41,9 @@ func httpClient(network string, s Source) *http.Client {
 func fetch(client *http.Client, req *http.Request) ([]byte, error) {
 	req.Header.Set("User-Agent", "releve")
 	resp, err := client.Do(req)
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		return nil, wrapped.Err // without the URL, whose query may hold a token
+	}
 	if err != nil {
 		return nil, err
 	}
