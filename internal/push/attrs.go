@@ -72,13 +72,36 @@ func entryOf(a sftpipe.Attrs) tree.Entry {
 
 // attrsOf is what is set on the replica for e. A link has no mode of its own: only its times are set.
 func attrsOf(e tree.Entry) sftpipe.Attrs {
-	mtime := uint32(max(0, min(e.Seconds(), 1<<32-1)))
-	a := sftpipe.Attrs{Has: sftpipe.HasTimes, Atime: mtime, Mtime: mtime}
+	a := timesOf(e)
 	if e.Type != tree.Link {
 		a.Has |= sftpipe.HasMode
 		a.Mode = posixMode(e.Mode)
 	}
 	return a
+}
+
+func timesOf(e tree.Entry) sftpipe.Attrs {
+	mtime := uint32(max(0, min(e.Seconds(), 1<<32-1)))
+	return sftpipe.Attrs{Has: sftpipe.HasTimes, Atime: mtime, Mtime: mtime}
+}
+
+// setattr returns the requests that give what lies at path, an entry of e's type, e's mode and times: none for a link
+// on a server that cannot do that without following it.
+//
+// lsetstat@openssh.com follows no link, but to set a mode with it the C library needs fchmodat2(2) (Linux 6.6, glibc
+// 2.39) or /proc, which a chroot does not have. Where it cannot, the mode is set by path.
+func (r *Replica) setattr(path string, e tree.Entry) []sftpipe.Request {
+	switch {
+	case !r.lanes.Small.HasExtension(lsetstat):
+		if e.Type == tree.Link {
+			return nil
+		}
+		return []sftpipe.Request{sftpipe.Setstat(path, attrsOf(e))}
+	case r.lchmod || e.Type == tree.Link:
+		return []sftpipe.Request{sftpipe.Lsetstat(path, attrsOf(e))}
+	}
+	mode := sftpipe.Attrs{Has: sftpipe.HasMode, Mode: posixMode(e.Mode)}
+	return []sftpipe.Request{sftpipe.Setstat(path, mode), sftpipe.Lsetstat(path, timesOf(e))}
 }
 
 // withMode is e with another mode: what the replica holds until the right one is set.

@@ -260,13 +260,9 @@ func (b *batch) deleteStep(del plan.Delete) step {
 	}}
 }
 
-// attrStep sets mode and times. Where the server cannot do that without following a link, a link's times are let be.
+// attrStep sets mode and times.
 func (b *batch) attrStep(put plan.Put) step {
-	c := b.r.lanes.Small
-	var reqs []sftpipe.Request
-	if put.Entry.Type != tree.Link || c.HasExtension(lsetstat) {
-		reqs = append(reqs, setstat(c, b.r.abs(put.Path), attrsOf(put.Entry)))
-	}
+	reqs := b.r.setattr(b.r.abs(put.Path), put.Entry)
 	return step{reqs: reqs, done: func(errs []error) {
 		if err := first(errs); err != nil {
 			b.fail(put.Path, fmt.Errorf("set mode and times: %w", err))
@@ -288,7 +284,7 @@ func (b *batch) unlock() []step {
 			continue
 		}
 		attrs := sftpipe.Attrs{Has: sftpipe.HasMode, Mode: posixMode(e.Mode) | ownerRWX}
-		req := setstat(b.r.lanes.Small, b.r.abs(put.Path), attrs)
+		req := sftpipe.Setstat(b.r.abs(put.Path), attrs)
 		steps = append(steps, step{reqs: []sftpipe.Request{req}, done: func(errs []error) {
 			if errs[0] == nil {
 				b.known.Set(put.Path, withMode(e, e.Mode|ownerRWX))

@@ -66,6 +66,7 @@ type Replica struct {
 	trash  *trash
 	serial atomic.Uint64
 	id     string // distinguishes this process's temporary names
+	lchmod bool   // lsetstat@openssh.com can set modes here
 }
 
 // New returns the replica at target, an absolute path as the server shows it. id is any short string that differs from
@@ -80,7 +81,8 @@ func New(lanes Lanes, target, id string, keep time.Duration) *Replica {
 	return &Replica{target: target, lanes: lanes, id: id, trash: newTrash(path.Join(target, trashName), id, keep)}
 }
 
-// Check makes sure that the server can do what is needed, and that the target is a directory.
+// Check makes sure that the server can do what is needed, that the target is a directory, and learns what the server
+// can do beyond. Call it before anything else.
 func (r *Replica) Check(ctx context.Context) error {
 	if !r.lanes.Small.HasExtension(RequiredExtension) {
 		return fmt.Errorf("%w: a replaced file would be missing or torn for a moment; use OpenSSH's SFTP server", ErrNoExtension)
@@ -94,6 +96,10 @@ func (r *Replica) Check(ctx context.Context) error {
 	}
 	if typeOf(attrs) != tree.Dir {
 		return fmt.Errorf("target %s is not a directory on the backup", r.target)
+	}
+	if r.lanes.Small.HasExtension(lsetstat) {
+		same := sftpipe.Attrs{Has: sftpipe.HasMode, Mode: attrs.Mode &^ sftpipe.ModeType}
+		r.lchmod = first(r.lanes.Small.Do(ctx, sftpipe.Lsetstat(r.target, same))) == nil
 	}
 	return nil
 }

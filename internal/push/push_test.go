@@ -92,6 +92,9 @@ func newWorld(t testing.TB, client *sftpipe.Client, dir string, keep time.Durati
 		t.Fatal(err)
 	}
 	w.replica = push.New(push.Lanes{Small: client}, w.dst, "test", keep)
+	if err := w.replica.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	w.read(t)
 	return w
 }

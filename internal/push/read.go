@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"releve/internal/tree"
+	"releve/pkg/sftpipe"
 )
 
 // listings is how many directories are being listed at once: at a round-trip time of 40 ms that keeps the server busy,
@@ -85,7 +86,7 @@ func (l *listing) list(ctx context.Context, dir string) error {
 	c := l.r.lanes.Small
 	entries, err := c.ReadDir(ctx, l.r.abs(dir))
 	if errors.Is(err, fs.ErrPermission) && l.open && dir != "." { // ours to enter, whatever mode the source gave it
-		c.Do(ctx, setstat(c, l.r.abs(dir), private))
+		c.Do(ctx, sftpipe.Setstat(l.r.abs(dir), private))
 		entries, err = c.ReadDir(ctx, l.r.abs(dir))
 		l.mu.Lock()
 		l.tree[dir] = withMode(l.tree[dir], ownerRWX)

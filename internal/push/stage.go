@@ -109,14 +109,14 @@ func (b *batch) fill(ctx context.Context, puts []plan.Put, inside func(string) s
 
 // stageStep sets the attributes inside the stage, deepest first, and renames it into place.
 func (b *batch) stageStep(s plan.Stage, arrived []plan.Put, temp string, inside func(string) string) step {
-	c := b.r.lanes.Small
 	var reqs []sftpipe.Request
 	for _, put := range slices.Backward(arrived) { // children follow their parents, so backwards is deepest first
-		if put.Entry.Type == tree.Dir || put.Entry.Type == tree.Link && c.HasExtension(lsetstat) {
-			reqs = append(reqs, setstat(c, inside(put.Path), attrsOf(put.Entry)))
+		if put.Entry.Type != tree.File {
+			reqs = append(reqs, b.r.setattr(inside(put.Path), put.Entry)...)
 		}
 	}
-	reqs = append(reqs, setstat(c, temp, attrsOf(s.Top.Entry)))
+	reqs = append(reqs, b.r.setattr(temp, s.Top.Entry)...)
+	attrs := len(reqs)
 	abs := b.r.abs(s.Top.Path)
 	b.mu.Lock()
 	reqs = append(reqs, b.keep(s.Top, abs)...)
@@ -127,6 +127,10 @@ func (b *batch) stageStep(s plan.Stage, arrived []plan.Put, temp string, inside 
 			b.fail(s.Top.Path, fmt.Errorf("put in place: %w", err))
 			b.junk = append(b.junk, temp)
 			return
+		}
+		if first(errs[:attrs]) != nil {
+			// It is in its place and whole, but not all of it has its mode and times: have it looked at.
+			b.out.Stale = true
 		}
 		b.known.Delete(s.Top.Path)
 		b.placed(s.Top.Path, s.Top.Entry)

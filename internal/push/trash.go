@@ -166,14 +166,14 @@ func (r *Replica) removeAll(ctx context.Context, p string) error {
 	}
 	entries, listErr := c.ReadDir(ctx, p)
 	if errors.Is(listErr, fs.ErrPermission) { // a directory that its owner may not enter
-		c.Do(ctx, setstat(c, p, private))
+		c.Do(ctx, sftpipe.Setstat(p, private))
 		entries, listErr = c.ReadDir(ctx, p)
 	}
 	if listErr != nil {
 		return err
 	}
 	// A directory may have been read-only at the source; here it is on its way out.
-	files := []sftpipe.Request{setstat(c, p, private)}
+	files := []sftpipe.Request{sftpipe.Setstat(p, private)}
 	for _, e := range entries {
 		if !e.Attrs.IsDir() {
 			files = append(files, sftpipe.Remove(path.Join(p, e.Name)))
@@ -191,12 +191,4 @@ func (r *Replica) removeAll(ctx context.Context, p string) error {
 		return err
 	}
 	return nil
-}
-
-// setstat sets attributes without following a link, where the server can.
-func setstat(c *sftpipe.Client, p string, a sftpipe.Attrs) sftpipe.Request {
-	if c.HasExtension(lsetstat) {
-		return sftpipe.Lsetstat(p, a)
-	}
-	return sftpipe.Setstat(p, a)
 }

@@ -46,7 +46,7 @@ func (c syncCmd) Run(a *app) error {
 	for _, b := range cfg.Backups {
 		s, err := connect(a.ctx, b)
 		if err != nil {
-			fmt.Fprintf(a.env.Stderr, "syncagent: backup %s: %v\n", b.Name, err)
+			fmt.Fprintf(a.env.Stderr, "syncagent: %v\n", err)
 			complete = false
 			continue
 		}
@@ -205,7 +205,7 @@ func (e *engine) summary(w io.Writer, ok bool) {
 	}
 	printLines(w, fmt.Sprintf("%s on %s: %s; sent %s (%s), moved %d, deleted %s", s.name, s.backup, verdict,
 		entries(s.totals.Entries), humanize.IBytes(uint64(s.totals.Bytes)), s.totals.Moved, entries(s.totals.Deleted)))
-	for _, p := range s.problems {
+	for _, p := range first3(s.problems) {
 		printLines(w, "  "+p)
 	}
 	for _, d := range s.held {
@@ -247,7 +247,7 @@ func showProgress(ctx context.Context, w io.Writer, e *engine) (stop func()) {
 // progressLine is files, bytes, rate and time left.
 func (e *engine) progressLine(now time.Time) string {
 	s := e.snapshot()
-	if s.began.IsZero() {
+	if s.todoEntries == 0 {
 		return fmt.Sprintf("%s: comparing %s with %s", s.name, filepath.Clean(e.folder.Source), s.backup)
 	}
 	done, bytes := e.done.entries.Load(), e.done.bytes.Load()
