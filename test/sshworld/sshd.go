@@ -80,6 +80,8 @@ func StartSSHD(ctx context.Context, dir, authorized string, config ...string) (*
 	s.cmd = exec.CommandContext(ctx, sshd, "-D", "-e", "-f", file)
 	s.cmd.Stderr = log
 	s.cmd.Cancel = s.kill
+	// A test that runs out of time ends without Close.
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
 	}
