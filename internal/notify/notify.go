@@ -7,8 +7,11 @@ package notify
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -39,8 +42,26 @@ type Message struct {
 	Key      string    // messages with the same key are told once per channel; unique to the occurrence
 	Subject  string    // one line
 	Text     string    // sentences for a human at night
-	Time     time.Time // when it happened
+	Time     time.Time // when it happened; the time of Post when zero
 	Severity Severity
+}
+
+// What a message may be long; whatever a program makes of its data, a human reads no more.
+const (
+	maxSubject = 300
+	maxText    = 16_000
+)
+
+// tidied makes m fit to be stored and sent.
+func (m Message) tidied(now time.Time) Message {
+	if m.Time.IsZero() {
+		m.Time = now
+	}
+	m.Event = strings.ToValidUTF8(m.Event, "?")
+	m.Key = strings.ToValidUTF8(m.Key, "?")
+	m.Subject = clip(oneLine(m.Subject), maxSubject)
+	m.Text = clip(strings.ToValidUTF8(m.Text, "?"), maxText)
+	return m
 }
 
 // Channel is a way to reach a human.
@@ -51,37 +72,36 @@ type Channel struct {
 	Send func(ctx context.Context, m Message) error
 }
 
+type sendFunc = func(context.Context, Message) error
+
 // wants reports whether the channel asks for the event.
 func (c Channel) wants(event string) bool {
-	if len(c.Events) == 0 {
-		return true
-	}
-	for _, e := range c.Events {
-		if e == event {
-			return true
-		}
-	}
-	return false
+	return len(c.Events) == 0 || slices.Contains(c.Events, event)
 }
 
 // Channels makes the channels of a configuration. Its errors name the channel.
 func Channels(configs []Config) ([]Channel, error) {
 	channels := make([]Channel, 0, len(configs))
+	var errs []error
 	for _, c := range configs {
 		send, err := sender(c)
 		if err != nil {
-			return nil, fmt.Errorf("channel %s: %w", c.ChannelName(), err)
+			errs = append(errs, fmt.Errorf("channel %s: %w", c.ChannelName(), err))
+			continue
 		}
 		channels = append(channels, Channel{Name: c.ChannelName(), Events: c.Events, Send: redacted(send, c.secrets())})
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	return channels, nil
 }
 
 // sender makes the function that delivers for a configuration.
-func sender(c Config) (func(context.Context, Message) error, error) {
+func sender(c Config) (sendFunc, error) {
 	switch c.Type {
 	case "smtp":
-		return smtpSender(c)
+		return smtpSender(c, nil)
 	case "exec":
 		return execSender(c)
 	default:
@@ -92,6 +112,12 @@ func sender(c Config) (func(context.Context, Message) error, error) {
 // sendTimeout bounds one attempt to deliver.
 const sendTimeout = 20 * time.Second
 
+func attempt(ctx context.Context, c Channel, m Message) error {
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	return c.Send(ctx, m)
+}
+
 // Result is what became of a test message on one channel.
 type Result struct {
 	Channel string
@@ -99,40 +125,17 @@ type Result struct {
 	Err     error
 }
 
-// Test sends m over every channel, whatever its events, all at once, and tells what became of it.
+// Test sends m over every channel, whatever its events, all at once, and tells what became of it. It takes 20 s at most.
 func Test(ctx context.Context, channels []Channel, m Message) []Result {
 	results := make([]Result, len(channels))
-	done := make(chan struct{})
+	var all sync.WaitGroup
 	for i, c := range channels {
-		go func() {
-			defer func() { done <- struct{}{} }()
-			ctx, cancel := context.WithTimeout(ctx, sendTimeout)
-			defer cancel()
+		all.Go(func() {
 			began := time.Now()
-			err := c.Send(ctx, m)
+			err := attempt(ctx, c, m.tidied(began))
 			results[i] = Result{Channel: c.Name, Took: time.Since(began), Err: err}
-		}()
+		})
 	}
-	for range channels {
-		<-done
-	}
+	all.Wait()
 	return results
-}
-
-// redacted keeps the secrets of a channel out of its errors, whoever worded them.
-func redacted(send func(context.Context, Message) error, secrets []string) func(context.Context, Message) error {
-	return func(ctx context.Context, m Message) error {
-		err := send(ctx, m)
-		if err == nil {
-			return nil
-		}
-		text := err.Error()
-		for _, s := range secrets {
-			text = strings.ReplaceAll(text, s, "(redacted)")
-		}
-		if text == err.Error() {
-			return err
-		}
-		return fmt.Errorf("%s", text) //nolint:err113 // the cause is dropped on purpose: it holds a secret
-	}
 }

@@ -1,20 +1,14 @@
 package notify
 
 import (
+	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
-
-	"github.com/google/renameio/v2"
 )
 
 const (
@@ -27,81 +21,49 @@ const (
 	remember = 30 * 24 * time.Hour
 )
 
-// Outbox keeps messages on disk until they are delivered. It is safe for concurrent use.
+// Outbox keeps messages on disk until they are delivered. It is safe for concurrent use, by one process.
 //
-// Each message on each channel is one file, named by the message's key and the channel: NAME.json while it waits,
-// NAME.sent once it was delivered, so that the same key is never told twice, across restarts too. A file that cannot
-// be read is set aside as NAME.bad.
+// A message is told once per key and channel: again only if the machine dies between the delivery and
+// the note of it, because the other choice would be to lose it.
 type Outbox struct {
-	dir      string
+	store    store
 	channels []Channel
 
 	mu      sync.Mutex
-	waiting map[string][]entry // by channel
-	failing map[string]string  // by channel: why the last attempt failed
+	waiting map[string][]*entry // by channel
+	failing map[string]string   // by channel: why the last attempt failed
 	wake    map[string]chan struct{}
-}
-
-// entry is a waiting message and its file.
-type entry struct {
-	file    string
-	Message Message `json:"message"`
-	Channel string  `json:"channel"`
+	told    map[string]bool // files whose mark could not be written
+	expired int
+	bad     int
 }
 
 // OpenOutbox opens the outbox in dir, which is made if need be. Messages that wait there for a channel that is no
-// longer configured stay where they are.
+// longer configured stay where they are, in case it comes back. What cannot be read is set aside, and reported by Failing.
 func OpenOutbox(dir string, channels []Channel) (*Outbox, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("open outbox: %w", err)
+	o := &Outbox{
+		store: store{dir}, channels: channels, waiting: map[string][]*entry{}, failing: map[string]string{},
+		wake: map[string]chan struct{}{}, told: map[string]bool{},
 	}
-	o := &Outbox{dir: dir, channels: channels, waiting: map[string][]entry{}, failing: map[string]string{}, wake: map[string]chan struct{}{}}
 	for _, c := range channels {
+		if o.wake[c.Name] != nil {
+			return nil, fmt.Errorf("open outbox: two channels are named %q", c.Name)
+		}
 		o.wake[c.Name] = make(chan struct{}, 1)
 	}
-	files, err := os.ReadDir(dir)
+	found, err := o.store.open(time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("open outbox: %w", err)
 	}
-	for _, f := range files {
-		name := filepath.Join(dir, f.Name())
-		switch filepath.Ext(name) {
-		case ".json":
-			e, err := readEntry(name)
-			if err != nil {
-				os.Rename(name, strings.TrimSuffix(name, ".json")+".bad")
-				continue
-			}
-			o.waiting[e.Channel] = append(o.waiting[e.Channel], e)
-		case ".sent":
-			if info, err := f.Info(); err == nil && time.Since(info.ModTime()) > remember {
-				os.Remove(name)
-			}
-		}
+	for _, e := range found.waiting {
+		o.waiting[e.Channel] = append(o.waiting[e.Channel], e)
 	}
-	for _, list := range o.waiting {
-		slices.SortFunc(list, func(a, b entry) int { return a.Message.Time.Compare(b.Message.Time) })
-	}
+	o.bad, o.expired = found.bad, found.expired
 	return o, nil
 }
 
-func readEntry(name string) (entry, error) {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return entry{}, err
-	}
-	var e entry
-	if err := json.Unmarshal(text, &e); err != nil {
-		return entry{}, err
-	}
-	if e.Channel == "" || e.Message.Event == "" {
-		return entry{}, errors.New("not a message")
-	}
-	e.file = name
-	return e, nil
-}
-
-// Post puts m into the outbox of every channel that wants its event. When it returns nil the message is on disk. A
+// Post puts m into the outbox of every channel that wants its event. When it returns nil the message is on disk. When
+// that fails (a full disk) it is delivered all the same, unless the process ends first. A
 // message whose key was posted before is not told again.
 func (o *Outbox) Post(m Message) error {
 	o.mu.Lock()
@@ -122,30 +84,20 @@ func (o *Outbox) Post(m Message) error {
 }
 
 func (o *Outbox) post(channel string, m Message) error {
-	name := o.file(channel, m.Key)
-	for _, ext := range []string{".json", ".sent"} {
-		if _, err := os.Lstat(name + ext); err == nil {
-			return nil
-		}
+	now := time.Now()
+	m = m.tidied(now)
+	e := &entry{Version: entryVersion, Channel: channel, Posted: now, Message: m}
+	e.file = fileName(channel, m.Key)
+	waits := func(x *entry) bool { return x.file == e.file }
+	if o.told[e.file] || slices.ContainsFunc(o.waiting[channel], waits) || o.store.has(e.file) {
+		return nil
 	}
-	e := entry{file: name + ".json", Message: m, Channel: channel}
-	text, err := json.Marshal(e)
-	if err != nil {
-		return err
-	}
-	// Even where the disk is full or read-only the message is worth telling.
 	o.waiting[channel] = append(o.waiting[channel], e)
 	select {
 	case o.wake[channel] <- struct{}{}:
 	default:
 	}
-	return renameio.WriteFile(e.file, text, 0o600)
-}
-
-// file is the path, without extension, of a message's file.
-func (o *Outbox) file(channel, key string) string {
-	sum := sha256.Sum256([]byte(channel + "\x00" + key))
-	return filepath.Join(o.dir, hex.EncodeToString(sum[:12]))
+	return o.store.write(e)
 }
 
 // Pending is how many messages wait, all channels together.
@@ -159,20 +111,34 @@ func (o *Outbox) Pending() int {
 	return n
 }
 
-// Failing is a sentence for each channel whose last attempt to deliver failed.
+// Failing is a sentence for each channel whose last attempt to deliver failed, and for what was lost.
 func (o *Outbox) Failing() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var sentences []string
+	say := func(format string, args ...any) { sentences = append(sentences, fmt.Sprintf(format, args...)) }
 	for _, c := range o.channels {
 		if why := o.failing[c.Name]; why != "" {
-			sentences = append(sentences, fmt.Sprintf("The channel %s does not deliver: %s.", c.Name, why))
+			say("The channel %s does not deliver: %s.", c.Name, why)
 		}
+	}
+	if o.expired > 0 {
+		say("%d messages could not be delivered within %d days and were given up.", o.expired, expiry/(24*time.Hour))
+	}
+	if o.bad > 0 {
+		say("%d files of the outbox could not be read as messages and were set aside as %s/*%s.", o.bad, o.store.dir, badExt)
 	}
 	return sentences
 }
 
-// Run delivers until ctx ends. Each channel goes its own way: a dead one delays no other.
+// LastErrors tells, by channel, why the last attempt to deliver failed. A channel that delivers is not in it.
+func (o *Outbox) LastErrors() map[string]string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return maps.Clone(o.failing)
+}
+
+// Run delivers until ctx ends, and returns nil. Each channel goes its own way: a dead one delays no other.
 func (o *Outbox) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	for _, c := range o.channels {
@@ -186,70 +152,74 @@ func (o *Outbox) Run(ctx context.Context) error {
 func (o *Outbox) deliver(ctx context.Context, c Channel) {
 	pause := retryMin
 	for ctx.Err() == nil {
-		e, ok := o.next(c.Name)
-		if !ok {
-			select {
-			case <-o.wake[c.Name]:
-			case <-ctx.Done():
+		e := o.next(c.Name)
+		var retry <-chan time.Time
+		switch {
+		case e == nil:
+		case time.Since(e.Posted) > expiry:
+			o.done(e, expiredExt)
+			continue
+		default:
+			err := attempt(ctx, c, e.Message)
+			if err != nil && ctx.Err() != nil {
+				return // the end of the process says nothing about the channel
 			}
-			continue
-		}
-		if time.Since(e.Message.Time) > expiry {
-			o.done(c.Name, e, ".expired")
-			continue
-		}
-		err := attempt(ctx, c, e.Message)
-		if ctx.Err() != nil {
-			return
-		}
-		o.note(c.Name, err)
-		if err == nil {
-			o.done(c.Name, e, ".sent")
-			pause = retryMin
-			continue
+			o.note(e, err)
+			if err == nil {
+				o.done(e, sentExt)
+				pause = retryMin
+				continue
+			}
+			retry = time.After(pause)
+			pause = min(2*pause, retryMax)
 		}
 		select {
-		case <-time.After(pause):
+		case <-retry:
+		case <-o.wake[c.Name]: // a new message is tried at once
 		case <-ctx.Done():
 		}
-		pause = min(2*pause, retryMax)
 	}
 }
 
-func attempt(ctx context.Context, c Channel, m Message) error {
-	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
-	defer cancel()
-	return c.Send(ctx, m)
-}
-
-func (o *Outbox) next(channel string) (entry, bool) {
+// next chooses the message to try: the one tried least, so that one which is refused for ever does not hold up the
+// others, and of those the oldest.
+func (o *Outbox) next(channel string) *entry {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if list := o.waiting[channel]; len(list) > 0 {
-		return list[0], true
+	select {
+	case <-o.wake[channel]:
+	default:
 	}
-	return entry{}, false
+	list := o.waiting[channel]
+	if len(list) == 0 {
+		return nil
+	}
+	return slices.MinFunc(list, func(a, b *entry) int {
+		return cmp.Or(cmp.Compare(a.attempts, b.attempts), a.Posted.Compare(b.Posted))
+	})
 }
 
-// note remembers how the last attempt went.
-func (o *Outbox) note(channel string, err error) {
+// note remembers how an attempt went.
+func (o *Outbox) note(e *entry, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	e.attempts++
 	if err != nil {
-		o.failing[channel] = err.Error()
+		o.failing[e.Channel] = err.Error()
 		return
 	}
-	delete(o.failing, channel)
+	delete(o.failing, e.Channel)
 }
 
 // done takes e off the list and marks its file.
-func (o *Outbox) done(channel string, e entry, ext string) {
+func (o *Outbox) done(e *entry, ext string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.waiting[channel] = slices.DeleteFunc(o.waiting[channel], func(x entry) bool { return x.file == e.file })
-	marked := strings.TrimSuffix(e.file, ".json") + ext
-	if err := os.Rename(e.file, marked); err != nil {
-		// The file never came to be (full disk): the mark still keeps the key from being told again.
-		os.WriteFile(marked, nil, 0o600)
+	o.waiting[e.Channel] = slices.DeleteFunc(o.waiting[e.Channel], func(x *entry) bool { return x == e })
+	if ext == expiredExt {
+		o.expired++
+	}
+	if err := o.store.mark(e.file, ext); err != nil {
+		o.told[e.file] = true
 	}
 }

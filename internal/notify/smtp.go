@@ -2,16 +2,25 @@ package notify
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
+	"net/mail"
 	"strconv"
+	"strings"
 
-	"github.com/wneessen/go-mail"
+	gomail "github.com/wneessen/go-mail"
+
+	"releve/internal/strictconf"
 )
 
-// smtpSender makes the sender of mail (RFC 5321). tls "auto" uses STARTTLS where the server offers it, and demands it
-// where a password has to go over the network; "tls" is TLS from the first byte (port 465).
-func smtpSender(c Config) (func(context.Context, Message) error, error) {
+// smtpSender makes the sender of mail (RFC 5321). With tls "auto", port 465 is TLS from the first byte; elsewhere
+// STARTTLS is demanded, and its certificate verified, when a password has to go over the network. Without one it is
+// used where it is offered, verified or not: whoever could forge the certificate could as well leave the offer out.
+// A server on this machine is spoken to without. No roots means the system's.
+func smtpSender(c Config, roots *x509.CertPool) (sendFunc, error) {
 	host, portText, err := net.SplitHostPort(c.Server)
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
@@ -20,38 +29,108 @@ func smtpSender(c Config) (func(context.Context, Message) error, error) {
 	if err != nil {
 		return nil, fmt.Errorf("server: port %q is not a number", portText)
 	}
-	options := []mail.Option{mail.WithPort(port), mail.WithTimeout(sendTimeout)}
-	switch c.TLS {
-	case "tls":
-		options = append(options, mail.WithSSL())
+	options := []gomail.Option{gomail.WithPort(port), gomail.WithTimeout(sendTimeout)}
+	local := strictconf.IsLoopback(host)
+	mode := c.TLS
+	if mode == "" || mode == "auto" {
+		switch {
+		case port == 465:
+			mode = "tls"
+		case local:
+			mode = "none"
+		case c.User != "":
+			mode = "starttls"
+		default:
+			mode = "offered"
+		}
+	}
+	var implicit *tls.Config
+	switch mode {
 	case "starttls":
-		options = append(options, mail.WithTLSPolicy(mail.TLSMandatory))
+		options = append(options, gomail.WithTLSPolicy(gomail.TLSMandatory),
+			gomail.WithTLSConfig(&tls.Config{ServerName: host, RootCAs: roots}))
 	case "none":
-		options = append(options, mail.WithTLSPolicy(mail.NoTLS))
+		options = append(options, gomail.WithTLSPolicy(gomail.NoTLS))
+	case "tls":
+		implicit = &tls.Config{ServerName: host, RootCAs: roots}
+		options = append(options, gomail.WithSSL())
+	case "offered":
+		options = append(options, gomail.WithTLSPolicy(gomail.TLSOpportunistic),
+			gomail.WithTLSConfig(&tls.Config{ServerName: host, InsecureSkipVerify: true})) // as said above
 	default:
-		options = append(options, mail.WithTLSPolicy(mail.TLSOpportunistic))
+		return nil, fmt.Errorf("tls: %q is not one of auto, starttls, tls, none", c.TLS)
 	}
 	if c.User != "" {
-		options = append(options, mail.WithSMTPAuth(mail.SMTPAuthAutoDiscover), mail.WithUsername(c.User), mail.WithPassword(c.Password.Reveal()))
+		options = append(options, gomail.WithUsername(c.User), gomail.WithPassword(c.Password.Reveal()))
+		switch {
+		case mode == "none" && local:
+			options = append(options, gomail.WithSMTPAuth(gomail.SMTPAuthPlainNoEnc))
+		case implicit != nil: // the library does not know that the connection it was handed is encrypted
+			options = append(options, gomail.WithOpportunisticSMTPAuth(gomail.SMTPAuthSCRAMSHA256, gomail.SMTPAuthSCRAMSHA1,
+				gomail.SMTPAuthPlain, gomail.SMTPAuthLogin))
+		default:
+			options = append(options, gomail.WithSMTPAuth(gomail.SMTPAuthAutoDiscover))
+		}
+	}
+	from, err := mail.ParseAddress(c.From)
+	if err != nil {
+		return nil, fmt.Errorf("from: %w", err)
+	}
+	to, err := mail.ParseAddressList(c.To)
+	if err != nil {
+		return nil, fmt.Errorf("to: %w", err)
 	}
 	return func(ctx context.Context, m Message) error {
-		msg := mail.NewMsg()
-		if err := msg.From(c.From); err != nil {
-			return fmt.Errorf("from: %w", err)
-		}
-		if err := msg.To(c.To); err != nil {
-			return fmt.Errorf("to: %w", err)
-		}
-		msg.Subject(m.Subject)
+		msg := gomail.NewMsg()
+		msg.FromMailAddress(from)
+		msg.ToMailAddress(to...)
+		msg.Subject(oneLine(m.Subject))
 		msg.SetDateWithValue(m.Time)
-		msg.SetBodyString(mail.TypeTextPlain, m.Text)
-		client, err := mail.NewClient(host, options...)
-		if err != nil {
-			return fmt.Errorf("set up mail: %w", err)
+		// The same for every attempt, so that a mail whose receipt was lost is recognised when it comes again.
+		_, domain, _ := strings.Cut(from.Address, "@")
+		msg.SetMessageIDWithValue(fmt.Sprintf("%x@%s", sha256.Sum256([]byte(m.Key)), domain))
+		msg.SetGenHeader("Auto-Submitted", "auto-generated") // RFC 3834: no reply by a machine, please
+		if m.Severity == Critical {
+			msg.SetImportance(gomail.ImportanceUrgent)
 		}
-		if err := client.DialAndSendWithContext(ctx, msg); err != nil {
-			return fmt.Errorf("send mail by %s: %w", c.Server, err)
-		}
-		return nil
+		msg.SetBodyString(gomail.TypeTextPlain, m.Text)
+		return talk(ctx, host, implicit, options, msg)
 	}, nil
+}
+
+// talk has one conversation with the server. The library knows deadlines but not the end of ctx; closing the
+// connection is what makes it heed that.
+func talk(ctx context.Context, host string, implicit *tls.Config, options []gomail.Option, msg *gomail.Msg) error {
+	var stop func() bool
+	dial := func(ctx2 context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx2, network, address)
+		if err != nil {
+			return nil, err
+		}
+		stop = context.AfterFunc(ctx, func() { conn.Close() })
+		if implicit == nil {
+			return conn, nil
+		}
+		secure := tls.Client(conn, implicit)
+		if err := secure.HandshakeContext(ctx2); err != nil {
+			conn.Close()
+			return nil, err
+		}
+		return secure, nil
+	}
+	client, err := gomail.NewClient(host, append(options, gomail.WithDialContextFunc(dial))...)
+	if err != nil {
+		return fmt.Errorf("set up mail: %w", err)
+	}
+	err = client.DialAndSendWithContext(ctx, msg)
+	if stop != nil {
+		stop()
+	}
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("send mail by %s: %w", host, err)
+	}
+	return nil
 }
