@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"releve/internal/failover"
 	"releve/internal/notify"
 	"releve/internal/probe"
 	"releve/internal/publicip"
@@ -116,28 +117,31 @@ func LoadConfig(path string) (*Config, error) {
 // Events lists what the watchdog tells the owner about; a [[notify]] may ask for some of them.
 func Events() []string {
 	return []string{
-		EventFailedOver, EventFailedBack, EventCannotSwitch, EventProdDown, EventProdBack, EventHold, EventStandbyDown, EventStandbyUp,
-		EventForeignRecords, EventReplicaLag, EventReplicaDiffers, EventHomeChanged, EventUplinkDown, EventCertificate, EventCredential,
-		EventHook,
+		EventFailedOver, EventPublished, EventFailedBack, EventCannotSwitch, EventCannotFollow, EventProdPartial, EventProdBack, EventHeld,
+		EventStandbyDown, EventStandbyUp, EventForeignRecords, EventReplicaLag, EventReplicaDiffers, EventUplinkDown, EventCertificate,
+		EventCredential, EventStateLost, EventHook,
 	}
 }
 
-// The events of the watchdog.
+// The events of the watchdog. Those of a switch are package failover's.
 const (
-	EventFailedOver     = "failed_over"     // prod is down and the name leads home, or has failed to for a minute
-	EventFailedBack     = "failed_back"     // the name leads to prod again
-	EventCannotSwitch   = "cannot_switch"   // prod is down and the standby cannot serve
-	EventProdDown       = "prod_down"       // an address of prod fails, without a switch
-	EventProdBack       = "prod_back"       // prod answers again while the standby serves
-	EventHold           = "hold"            // too many switches in a day
-	EventStandbyDown    = "standby_down"    // the standby does not answer
-	EventStandbyUp      = "standby_up"      // it does again
-	EventForeignRecords = "foreign_records" // the zone holds what neither of us wrote
+	EventFailedOver     = string(failover.EventFailedOver)
+	EventPublished      = string(failover.EventPublished)
+	EventFailedBack     = string(failover.EventFailedBack)
+	EventCannotSwitch   = string(failover.EventCannotSwitch)
+	EventCannotFollow   = string(failover.EventCannotFollow)
+	EventProdPartial    = string(failover.EventProdPartial)
+	EventProdBack       = string(failover.EventProdBack)
+	EventHeld           = string(failover.EventHeld)
+	EventStandbyDown    = string(failover.EventStandbyDown)
+	EventStandbyUp      = string(failover.EventStandbyUp)
+	EventForeignRecords = string(failover.EventForeignRecords)
+
 	EventReplicaLag     = "replica_lag"     // the replica is too old, or the agent silent
 	EventReplicaDiffers = "replica_differs" // the disk is not what the manifest says
-	EventHomeChanged    = "home_changed"    // the home address changed while it serves
-	EventUplinkDown     = "uplink_down"     // told once it is back
+	EventUplinkDown     = "uplink_down"     // our own line was; told once it is back
 	EventCertificate    = "certificate"     // runs out, or is not the one received
 	EventCredential     = "credential"      // the OVH credential is refused, lacks a right or runs out
+	EventStateLost      = "state_lost"      // the watchdog's own memory was damaged
 	EventHook           = "hook"            // a hook failed
 )

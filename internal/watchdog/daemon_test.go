@@ -1,0 +1,194 @@
+package watchdog_test
+
+import (
+	"strings"
+	"testing"
+
+	"releve/test/ovhworld"
+)
+
+const switched = "A 81.2.69.142 60"
+
+func TestProdDiesAndFailsBackByHand(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.ready()
+	w.prod.Stop()
+	w.in("failed_over", "standby")
+	w.zoneIs(switched)
+	m := w.told("failed_over")
+	for _, want := range []string{"127.0.0.1", "A 81.2.69.142 ttl 60", "watchdog failback www.example.net"} {
+		if !strings.Contains(m.Text, want) {
+			t.Errorf("the message does not say %q:\n%s", want, m.Text)
+		}
+	}
+	if err := w.prod.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	w.told("prod_back")
+	w.rounds(10)
+	w.in("failed_over", "standby")
+	w.zoneIs(switched)
+	out := w.mustCommand("failback", name)
+	if !strings.Contains(out, "published after") {
+		t.Errorf("failback says:\n%s", out)
+	}
+	w.zoneIs(before)
+	w.in("normal", "prod")
+	w.told("failed_back")
+	w.told("failed_over")
+}
+
+func TestAutomaticFailback(t *testing.T) {
+	w := newWorld(t)
+	w.set("mode", `"auto"`)
+	w.start()
+	w.ready()
+	w.prod.Stop()
+	w.in("failed_over", "standby")
+	if err := w.prod.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	w.in("normal", "prod")
+	w.zoneIs(before)
+	w.told("failed_back")
+}
+
+func TestUplinkCut(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.ready()
+	w.cutUplink()
+	w.prod.Stop()
+	st := w.until("an unknown verdict", func(st status) bool { return st.Sites[0].Verdict == "unknown" })
+	w.rounds(12)
+	w.zoneIs(before)
+	if st = w.until("the uplink down", func(st status) bool { return st.Uplink == "down" }); st.Sites[0].State != "normal" {
+		t.Fatalf("state %s", st.Sites[0].State)
+	}
+	if got := w.phone.messages(); len(got) > 0 {
+		t.Fatalf("told %v", got)
+	}
+}
+
+func TestStandbyDead(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.ready()
+	w.standby.Stop()
+	w.until("the standby not ready", func(st status) bool { return !st.Sites[0].Ready[0].OK })
+	w.prod.Stop()
+	m := w.told("cannot_switch")
+	if !strings.Contains(m.Text, "answer: ") {
+		t.Errorf("the message does not say why:\n%s", m.Text)
+	}
+	w.rounds(10)
+	w.zoneIs(before)
+	w.in("failing", "prod")
+	if err := w.standby.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	w.in("failed_over", "standby")
+	w.zoneIs(switched)
+	w.told("failed_over")
+}
+
+func TestHomeAddressIsFollowed(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.ready()
+	w.prod.Stop()
+	w.in("failed_over", "standby")
+	w.moveHome(home2)
+	w.eventually("the new address in the zone", func() bool { return w.served() == "A 81.2.69.160 60" })
+	if err := w.prod.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	w.until("prod up", func(st status) bool { return st.Sites[0].Verdict == "up" })
+	w.mustCommand("failback", name)
+	w.zoneIs(before)
+}
+
+func TestForeignRecord(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.ready()
+	w.ovh.Edit(zone, func(r []ovhworld.Record) []ovhworld.Record {
+		return append(r, ovhworld.Record{SubDomain: "www", Type: "A", Target: stray, TTL: 60})
+	})
+	edited := w.served()
+	w.prod.Stop()
+	w.told("foreign_records")
+	w.told("cannot_switch")
+	w.rounds(8)
+	w.zoneIs(edited)
+	code, _, errs := w.command("failover", name)
+	if code != 1 || !strings.Contains(errs, "A 192.0.2.66 ttl 60") || !strings.Contains(errs, "--force") {
+		t.Fatalf("exit code %d: %s", code, errs)
+	}
+	out := w.mustCommand("failover", "--force", name)
+	if !strings.Contains(out, "A 192.0.2.66 ttl 60") {
+		t.Errorf("it does not say what is overwritten:\n%s", out)
+	}
+	w.zoneIs(switched)
+}
+
+func TestApiDownThenUp(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.ready()
+	up := w.ovh.Down()
+	w.prod.Stop()
+	w.in("switching", "prod")
+	w.rounds(6)
+	w.zoneIs(before)
+	up()
+	w.in("failed_over", "standby")
+	w.zoneIs(switched)
+	w.told("failed_over")
+}
+
+func TestFailbackRefusedWhileProdIsDown(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.ready()
+	w.prod.Stop()
+	w.in("failed_over", "standby")
+	code, _, errs := w.command("failback", name)
+	if code != 1 || !strings.Contains(errs, "prod is down") {
+		t.Fatalf("exit code %d: %s", code, errs)
+	}
+	w.zoneIs(switched)
+	w.mustCommand("failback", name, "--force")
+	w.zoneIs(before)
+	w.rounds(10)
+	w.zoneIs(before)
+}
+
+func TestFailoverByHandHolds(t *testing.T) {
+	w := newWorld(t)
+	w.set("mode", `"auto"`)
+	w.start()
+	w.ready()
+	w.mustCommand("failover", name)
+	w.zoneIs(switched)
+	w.rounds(15)
+	st := w.in("failed_over", "standby")
+	if st.Sites[0].Forced != "standby" {
+		t.Errorf("forced: %q", st.Sites[0].Forced)
+	}
+	w.mustCommand("failback", name)
+	w.zoneIs(before)
+}
+
+func TestPause(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.ready()
+	w.mustCommand("pause", name, "1h")
+	w.prod.Stop()
+	w.rounds(10)
+	w.zoneIs(before)
+	w.mustCommand("resume", name)
+	w.in("failed_over", "standby")
+}

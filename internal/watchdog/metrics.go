@@ -1,0 +1,123 @@
+package watchdog
+
+import (
+	"io"
+	"runtime"
+	"sync"
+
+	"releve/internal/failover"
+	"releve/internal/probe"
+	"releve/internal/report"
+)
+
+// siteMetrics counts what a moment's view does not show.
+type siteMetrics struct {
+	mu       sync.Mutex
+	rounds   int
+	failures map[[2]string]int // by address and reason
+	switches map[[2]string]int // by direction and trigger
+}
+
+func newSiteMetrics() *siteMetrics {
+	return &siteMetrics{failures: map[[2]string]int{}, switches: map[[2]string]int{}}
+}
+
+func (m *siteMetrics) probed(r round) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rounds++
+	for addr, res := range r.Results {
+		if !res.OK {
+			m.failures[[2]string{addr.String(), string(res.Reason)}]++
+		}
+	}
+}
+
+func (m *siteMetrics) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rounds
+}
+
+func (m *siteMetrics) switched(w failover.Switch) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.switches[[2]string{string(w.To), string(w.Trigger)}]++
+}
+
+// writeMetrics answers /metrics.
+func (w *watchdog) writeMetrics(out io.Writer) {
+	var m report.Metrics
+	r := w.report()
+	m.Gauge("watchdog_build_info", "The version of the watchdog.", 1, "version", r.Version, "goversion", runtime.Version())
+	m.Gauge("watchdog_start_timestamp_seconds", "When the watchdog started.", float64(w.begun.Unix()))
+	m.Bool("watchdog_uplink_up", "Whether our own line works.", r.Uplink == string(probe.Up))
+	m.Bool("watchdog_public_ip_agreed", "Whether independent sources agree on our public address.", r.Home.Agreed)
+	for family, ip := range map[string]string{"ipv4": r.Home.IPv4, "ipv6": r.Home.IPv6} {
+		if ip != "" {
+			m.Gauge("watchdog_public_ip_info", "Our public address.", 1, "family", family, "ip", ip)
+		}
+	}
+	m.Gauge("watchdog_outbox_pending", "Messages not delivered yet.", float64(r.Pending))
+	for _, s := range w.sites {
+		s.writeMetrics(&m, s.get())
+	}
+	_, _ = m.WriteTo(out) // a reader that hangs up is no concern of ours
+}
+
+func (s *site) writeMetrics(m *report.Metrics, v siteView) {
+	st, name := v.State, s.cfg.Name
+	for _, p := range []failover.Phase{failover.Normal, failover.Failing, failover.Switching, failover.FailedOver, failover.Returning, failover.Held} {
+		m.Bool("watchdog_state", "The state of a site, 1 for the present one.", st.Phase == p, "site", name, "state", string(p))
+	}
+	m.Gauge("watchdog_state_since_timestamp_seconds", "Since when a site is in its state.", float64(st.Since.Unix()), "site", name)
+	m.Bool("watchdog_standby_serving", "Whether the name leads to the standby.", st.Serving == failover.Standby, "site", name)
+	m.Gauge("watchdog_consecutive_failures", "Rounds in a row in which prod was down, up to the threshold.", float64(st.Failures), "site", name)
+	for _, addr := range s.cfg.Probe.Prod {
+		res, ok := v.Round.Results[addr]
+		if !ok {
+			continue
+		}
+		family := "ipv4"
+		if addr.Is6() {
+			family = "ipv6"
+		}
+		labels := []string{"site", name, "target", addr.String(), "family", family}
+		m.Bool("watchdog_probe_success", "Whether prod answered at an address.", res.OK, labels...)
+		m.Gauge("watchdog_probe_duration_seconds", "How long the last probe took.", res.Total.Seconds(), labels...)
+		for phase, d := range map[string]float64{"connect": res.Connect.Seconds(), "tls": res.TLS.Seconds(), "first_byte": res.FirstByte.Seconds()} {
+			m.Gauge("watchdog_probe_phase_seconds", "How long the phases of the last probe took.", d, append(labels, "phase", phase)...)
+		}
+		if !res.NotAfter.IsZero() {
+			m.Gauge("watchdog_probe_certificate_expiry_timestamp_seconds", "When prod's certificate ends.", float64(res.NotAfter.Unix()), labels...)
+		}
+	}
+	for _, c := range v.Standby.Checks {
+		m.Bool("watchdog_backup_ready", "Whether the standby passes a check.", c.OK, "site", name, "check", c.Name)
+	}
+	if !v.Answer.NotAfter.IsZero() {
+		m.Gauge("watchdog_backup_certificate_expiry_timestamp_seconds", "When the standby's certificate ends.", float64(v.Answer.NotAfter.Unix()), "site", name)
+	}
+	m.Bool("watchdog_dns_in_sync", "Whether the zone holds what we mean it to.", v.ReadErr == nil && st.Intent == nil && !st.Alarms[failover.EventForeignRecords], "site", name)
+	if v.Published > 0 {
+		m.Gauge("watchdog_dns_publish_seconds", "How long the name servers took to serve the last switch.", v.Published.Seconds(), "site", name)
+	}
+	m.Gauge("watchdog_worst_case_seconds", "How long a fail-over may take, as configured and measured.", s.budget(v).total().Seconds(), "site", name)
+	if !v.Rights.Expires.IsZero() {
+		m.Gauge("watchdog_credential_expiry_timestamp_seconds", "When the key at OVH ends.", float64(v.Rights.Expires.Unix()), "site", name)
+	}
+	m.Gauge("watchdog_term", "Counts the switches of a site.", float64(st.Term), "site", name)
+	s.metrics.write(m, name)
+}
+
+func (m *siteMetrics) write(out *report.Metrics, name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out.Counter("watchdog_probe_rounds_total", "Looks at prod.", float64(m.rounds), "site", name)
+	for k, n := range m.failures {
+		out.Counter("watchdog_probe_failures_total", "Probes that failed, by reason.", float64(n), "site", name, "target", k[0], "reason", k[1])
+	}
+	for k, n := range m.switches {
+		out.Counter("watchdog_switches_total", "Switches published.", float64(n), "site", name, "direction", k[0], "trigger", k[1])
+	}
+}

@@ -1,0 +1,253 @@
+package watchdog
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"releve/internal/failover"
+	"releve/internal/notify"
+	"releve/internal/ovhdns"
+	"releve/internal/probe"
+)
+
+// site keeps one name up. Its loop alone touches the failover state; everything else sends it news.
+type site struct {
+	cfg    Site
+	policy failover.Policy
+	target probe.Target // with roots, without an address
+	pace   time.Duration
+
+	log      *slog.Logger
+	now      func() time.Time
+	store    store
+	home     *home
+	uplink   *uplink
+	reader   zone // for looking
+	zone     zone // for writing
+	endpoint string
+	tell     func(notify.Message) error
+	alarms   *alarms
+	metrics  *siteMetrics
+
+	inbox   chan func(*failover.Observation)
+	orders  chan order    // for the writer
+	asked   chan struct{} // the standby's readiness is wanted now
+	reread  chan struct{} // the zone is to be read now
+	damage  string        // what was wrong with the state file at start, if anything
+	started bool          // the first round has been seen
+
+	// The loop's own.
+	state   failover.State
+	standby failover.Readiness
+	unsaved error // why the state in memory is not the one on disk
+	untold  error // why a notice has not been taken by the messenger
+
+	epoch atomic.Int64 // changes with each write; a reading of the zone from before it means nothing
+
+	mu   sync.Mutex
+	view siteView
+}
+
+// siteView is what others may know of a site: a moment of it.
+type siteView struct {
+	State     failover.State
+	Standby   failover.Readiness
+	Answer    probe.Result // of the standby
+	Round     round
+	Records   failover.Records // as last read
+	ReadAt    time.Time
+	ReadErr   error // of the last reading
+	ZoneTTL   int64 // the zone's default; 0 = not known
+	Rights    ovhdns.Rights
+	Published time.Duration
+	Unsaved   error
+	Untold    error
+}
+
+func (s *site) get() siteView {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.view
+}
+
+func (s *site) set(f func(*siteView)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(&s.view)
+}
+
+// loop decides. It ends with ctx.
+func (s *site) loop(ctx context.Context) error {
+	s.step(func(*failover.Observation) {})
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case f := <-s.inbox:
+			s.step(f)
+		}
+	}
+}
+
+// send gives the loop news; false means that ctx ended first.
+func (s *site) send(ctx context.Context, f func(*failover.Observation)) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case s.inbox <- f:
+		return true
+	}
+}
+
+// call has the loop do f and waits until it has.
+func (s *site) call(ctx context.Context, f func(failover.Observation)) error {
+	done := make(chan struct{})
+	if !s.send(ctx, func(o *failover.Observation) { defer close(done); f(*o) }) {
+		return context.Cause(ctx)
+	}
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-done:
+		return nil
+	}
+}
+
+func (s *site) observe() failover.Observation {
+	return failover.Observation{Time: s.now(), Standby: s.standby, Home: s.homeAddrs()}
+}
+
+// homeAddrs are the addresses that the zone would be given.
+func (s *site) homeAddrs() []netip.Addr { return s.home.get().addrs() }
+
+// step shows the core what is new, remembers what it says, and only then acts.
+func (s *site) step(news func(*failover.Observation)) {
+	o := s.observe()
+	news(&o)
+	for {
+		next, todo := failover.Next(s.state, o, s.policy)
+		s.become(next)
+		told := s.act(todo)
+		if len(told) == 0 {
+			break
+		}
+		o = s.observe()
+		o.Told = told
+	}
+	s.publish()
+}
+
+// become makes next the state, on disk first.
+func (s *site) become(next failover.State) {
+	if next.Durable(s.state) || s.unsaved != nil {
+		err := s.store.saveSite(s.cfg.Name, next)
+		if err != nil && s.unsaved == nil {
+			s.log.Error("state is not on disk, so nothing will be switched", "error", err)
+		}
+		s.unsaved = err
+	}
+	if next.Phase != s.state.Phase {
+		s.log.Info("state changed", "from", string(s.state.Phase), "to", string(next.Phase), "verdict", string(next.Verdict), "term", next.Term)
+	}
+	if next.Verdict != s.state.Verdict {
+		why := ""
+		if next.Verdict != failover.Up {
+			why = s.why()
+		}
+		s.log.Info("prod is "+string(next.Verdict), "failures", next.Failures, "why", why)
+	}
+	if a, b := s.state.Last, next.Last; b != nil && !b.Published.IsZero() && (a == nil || a.Term != b.Term || a.Published.IsZero()) {
+		s.metrics.switched(*b)
+		s.log.Info("switch published", "to", string(b.To), "records", b.Records.String(), "took", b.Published.Sub(b.Decided).Round(time.Millisecond))
+	}
+	s.state = next
+}
+
+// why is what prod's addresses said in the last round.
+func (s *site) why() string {
+	r := s.get().Round
+	for _, addr := range s.cfg.Probe.Prod {
+		if res, ok := r.Results[addr]; ok && !res.OK {
+			return addr.String() + ": " + res.Detail
+		}
+	}
+	return ""
+}
+
+// act carries the actions out, or has them carried out, and returns the keys of the notices that were taken.
+func (s *site) act(todo []failover.Action) (told []string) {
+	var in failover.Intent
+	for _, a := range todo {
+		switch a := a.(type) {
+		case failover.Write:
+			in = a.Intent
+		case failover.Ask:
+			hurry(s.asked)
+		case failover.Tell:
+			err := s.tell(s.message(a.Notice))
+			if err == nil {
+				s.log.Info("owner told", "event", string(a.Notice.Event), "why", a.Notice.Why)
+				told = append(told, a.Notice.Key)
+			} else if s.untold == nil {
+				s.log.Error("message is not on disk", "event", string(a.Notice.Event), "error", err)
+			}
+			s.untold = err
+		}
+	}
+	s.order(order{in, s.state.Unsettled})
+	return told
+}
+
+// order tells the writer what it should be at; the newest word counts.
+func (s *site) order(o order) {
+	select {
+	case <-s.orders:
+	default:
+	}
+	s.orders <- o
+}
+
+func hurry(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// publish lets others see.
+func (s *site) publish() {
+	s.set(func(v *siteView) {
+		v.State, v.Standby, v.Published, v.Unsaved, v.Untold = s.state, s.standby, publishTime(s.state), s.unsaved, s.untold
+	})
+}
+
+// rounds has prod looked at.
+func (s *site) rounds(ctx context.Context) error {
+	p := prober{site: s.cfg, target: s.target, uplink: s.uplink}
+	return p.run(ctx, func(ctx context.Context, r round) {
+		s.set(func(v *siteView) { v.Round = r })
+		s.metrics.probed(r)
+		if r.Verdict == failover.Down {
+			// The decision will want to know, and this is cheap.
+			hurry(s.asked)
+			hurry(s.home.hurry)
+		}
+		s.send(ctx, func(o *failover.Observation) {
+			o.Probed, o.Verdict, o.Partial = true, r.Verdict, r.Partial
+			s.started = true
+		})
+	})
+}
+
+// homeChanged is called after each round of questions for our address.
+func (s *site) homeChanged(ctx context.Context) { s.send(ctx, func(*failover.Observation) {}) }
+
+// busy reports whether the site needs the home address, the standby and the zone looked at more often.
+func (s *site) busy() bool {
+	v := s.get()
+	return v.State.Phase != failover.Normal || v.State.Alarms[failover.EventForeignRecords]
+}
