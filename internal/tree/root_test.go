@@ -269,6 +269,18 @@ func TestOpenFile(t *testing.T) {
 	if err != nil || !tree.Unchanged(e, after) {
 		t.Error(after, err)
 	}
+	// The same size, and the time set back: ctime alone tells.
+	must(t, os.WriteFile(f.Name(), []byte("CONTENT"), 0))
+	must(t, os.Chtimes(f.Name(), time.Time{}, time.Unix(0, e.MTime)))
+	for deadline := time.Now().Add(5 * time.Second); ; { // of the kernel's clock to tick
+		if after, err = tree.Stat(f); err != nil || !tree.Unchanged(e, after) || time.Now().After(deadline) {
+			break
+		}
+		must(t, os.Chtimes(f.Name(), time.Time{}, time.Unix(0, e.MTime)))
+	}
+	if err != nil || after.MTime != e.MTime || after.Size != e.Size || tree.Unchanged(e, after) {
+		t.Error("a rewrite went unnoticed", after, err)
+	}
 	must(t, os.Chmod(f.Name(), 0o600))
 	if after, err := tree.Stat(f); err != nil || tree.Unchanged(e, after) {
 		t.Error("a chmod went unnoticed", after, err)

@@ -184,6 +184,7 @@ func TestFilterIsRsyncsNamed(t *testing.T) {
 		{"cache", "!"}, {"!", "cache"}, {"cache", "!", "foo"}, {"!cache"}, {"! cache"}, {"a/b/c"}, {"b/c"}, {"c/d/e"}, {"/b/c"}, {"x/a/b/c"},
 		{"node_modules"}, {".*"}, {".git/"}, {"*.[st]w[a-p]"}, {"log?"}, {"lo[!g]"}, {"-! cache"}, {"-cache"}, {"+cache"}, {"+  cache"},
 		{"a/**"}, {"a/**/e"}, {"**/c/**"}, {"/**/c"}, {"b/**"}, {"**b/c"}, {"*b/c"}, {"?/c"}, {"a/*/c"}, {"a/***/e"}, {"a***"}, {"*/***"},
+		{"/*/baz"}, {"/*z"}, {"/a/*e"}, {"/wp-content/*.tmp"}, {"/wp-content/**.tmp"}, {"/wp-content/*/*.tmp"}, {"/a/?/c"}, {"/a?b"}, {"/a[!x]b"},
 	} {
 		t.Run(fmt.Sprintf("%q", patterns), func(t *testing.T) {
 			t.Parallel()

@@ -257,6 +257,38 @@ func TestScanWhileALinkBecomesAFile(t *testing.T) {
 	}
 }
 
+// TestScanOfAFolderThatComesBack: a folder is never listed without what it holds.
+func TestScanOfAFolderThatComesBack(t *testing.T) {
+	dir := t.TempDir()
+	here, there := filepath.Join(dir, "here"), filepath.Join(dir, "there")
+	write(t, filepath.Join(here, "file"), "")
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			_ = os.Rename(here, there)
+			_ = os.Rename(there, here)
+		}
+	})
+	r, err := tree.Open(dir)
+	must(t, err)
+	for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); {
+		got := tree.Tree{}
+		problems, err := r.Scan(t.Context(), ".", nil, got)
+		if err != nil || len(problems) > 0 {
+			t.Fatal(problems, err)
+		}
+		for _, name := range []string{"here", "there"} {
+			_, folder := got[name]
+			if _, file := got[name+"/file"]; folder && !file {
+				t.Fatalf("%s was not read: %s", name, keys(got))
+			}
+		}
+	}
+}
+
 // TestScanOfAVanishingRoot: a tree that is deleted as a whole while it is read does not pass for an empty one.
 func TestScanOfAVanishingRoot(t *testing.T) {
 	for i := range 200 {
