@@ -1,0 +1,89 @@
+package syncagent
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"releve/internal/plan"
+	"releve/internal/tree"
+)
+
+// deletion plans are made from a replica of n files of which the source has lost some.
+func losing(n, lost int) (plan.Plan, view, *plan.Known) {
+	src, dst := tree.Tree{".": {Type: tree.Dir}}, tree.Tree{".": {Type: tree.Dir}}
+	for i := range n {
+		p := fmt.Sprint("f", i)
+		dst[p] = tree.Entry{Type: tree.File}
+		if i >= lost {
+			src[p] = dst[p]
+		}
+	}
+	known := plan.NewKnown(dst)
+	l := view{src: src, scope: plan.Scope{All: true}}
+	return plan.Diff(src, known, l.scope), l, known
+}
+
+func TestGuard(t *testing.T) {
+	now := time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)
+	home := rootID{"/srv/www", 1, 2}
+	for _, c := range []struct {
+		name         string
+		files, lost  int
+		prepare      func(g *guard, l *view)
+		held, delete int
+	}{
+		{name: "few", files: 50, lost: 10, delete: 10},
+		{name: "beyond the limits", files: 1000, lost: 500, held: 500},
+		{name: "emptied (S5)", files: 5, lost: 5, held: 5},
+		{
+			name: "read error (S5)", files: 50, lost: 1,
+			prepare: func(_ *guard, l *view) { l.problems = []tree.Problem{{Path: "d"}} },
+		},
+		{
+			name: "unmounted (S5)", files: 50, lost: 1, held: 1,
+			prepare: func(g *guard, _ *view) { g.rootSeen(home); g.rootSeen(rootID{"/srv/www", 9, 9}) },
+		},
+		{
+			name: "link flipped to a new release", files: 50, lost: 1, delete: 1,
+			prepare: func(g *guard, _ *view) { g.rootSeen(home); g.rootSeen(rootID{"/srv/releases/2", 1, 7}) },
+		},
+		{
+			name: "step by step", files: 1000, lost: 50, held: 50,
+			prepare: func(g *guard, _ *view) { g.deleted(now.Add(-30*time.Second), 200) },
+		},
+		{
+			name: "long ago", files: 1000, lost: 50, delete: 50,
+			prepare: func(g *guard, _ *view) { g.deleted(now.Add(-2*time.Minute), 200) },
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := guard{limits: plan.Limits{Count: 100, Percent: 20}}
+			p, l, known := losing(c.files, c.lost)
+			if c.prepare != nil {
+				c.prepare(&g, &l)
+			}
+			p, held, why := g.judge(p, l, known, now)
+			if len(held) != c.held || len(p.Deletes) != c.delete {
+				t.Fatalf("%d held (%s), %d deleted; want %d, %d", len(held), why, len(p.Deletes), c.held, c.delete)
+			}
+			if c.held == 0 {
+				return
+			}
+			if why == "" {
+				t.Error("held without a reason")
+			}
+			// Approval lets exactly those through, once.
+			g.approve(held)
+			p, l, known = losing(c.files, c.lost)
+			p, held, _ = g.judge(p, l, known, now)
+			if len(held) != 0 || len(p.Deletes) != c.held {
+				t.Errorf("after approval %d held, %d deleted", len(held), len(p.Deletes))
+			}
+			p, l, known = losing(c.files, c.lost)
+			if _, held, _ = g.judge(p, l, known, now); c.name == "emptied (S5)" && len(held) == 0 {
+				t.Error("an approval was good for a second time")
+			}
+		})
+	}
+}

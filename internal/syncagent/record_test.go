@@ -1,0 +1,98 @@
+package syncagent
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"releve/internal/plan"
+	"releve/internal/tree"
+)
+
+func randomTree(t *rapid.T) tree.Tree {
+	entry := rapid.Custom(func(t *rapid.T) tree.Entry {
+		e := tree.Entry{
+			Type: tree.Type(rapid.IntRange(0, 2).Draw(t, "type")), Size: rapid.Int64().Draw(t, "size"),
+			MTime: rapid.Int64().Draw(t, "mtime"), CTime: rapid.Int64().Draw(t, "ctime"),
+			Dev: rapid.Uint64().Draw(t, "dev"), Ino: rapid.Uint64().Draw(t, "ino"),
+			Mode: os.FileMode(rapid.Uint32().Draw(t, "mode")), Link: rapid.String().Draw(t, "link"),
+		}
+		if e.Type == tree.File {
+			copy(e.Sum[:], rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "sum"))
+		}
+		return e
+	})
+	return rapid.MapOfN(rapid.StringN(1, -1, 40), entry, 0, 8).Draw(t, "tree")
+}
+
+func TestRecordRoundTrip(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "record")
+	rapid.Check(t, func(t *rapid.T) {
+		want := randomTree(t)
+		if err := saveRecord(file, "owner", plan.NewKnown(maps.Clone(want))); err != nil {
+			t.Fatal(err)
+		}
+		got, err := loadRecord(file, "owner")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !maps.Equal(got, want) {
+			t.Fatalf("got %v, want %v", got, want)
+		}
+		if _, err := loadRecord(file, "another"); err == nil {
+			t.Fatal("a record of another folder was taken")
+		}
+	})
+}
+
+// TestRecordDamage: a record that is cut or changed at any byte is not used, and harms nobody.
+func TestRecordDamage(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "record")
+	known := plan.NewKnown(tree.Tree{".": {Type: tree.Dir}, "a": {Type: tree.File, Size: 3, Ino: 7}, "l": {Type: tree.Link, Link: "a"}})
+	if err := saveRecord(file, "owner", known); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range whole {
+		if _, err := parseRecord(whole[:i], "owner"); err == nil {
+			t.Fatalf("cut after %d of %d bytes, and taken", i, len(whole))
+		}
+		bent := append([]byte(nil), whole...)
+		bent[i] ^= 0x40
+		if _, err := parseRecord(bent, "owner"); err == nil {
+			t.Fatalf("byte %d changed, and taken", i)
+		}
+	}
+	if got, err := loadRecord(filepath.Join(t.TempDir(), "none"), "owner"); got != nil || err != nil {
+		t.Errorf("no record: got %v, %v", got, err)
+	}
+}
+
+func FuzzParseRecord(f *testing.F) {
+	f.Add([]byte("releve record 1\n"))
+	f.Fuzz(func(t *testing.T, data []byte) { parseRecord(data, "owner") })
+}
+
+// TestRecallBelievesTheListing: what is remembered counts only where the listing bears it out.
+func TestRecallBelievesTheListing(t *testing.T) {
+	remembered := tree.Tree{
+		"same":    {Type: tree.File, Size: 1, MTime: 5_000_000_007, Ino: 1},
+		"changed": {Type: tree.File, Size: 1, MTime: 5_000_000_007, Ino: 2},
+		"gone":    {Type: tree.File, Ino: 3},
+	}
+	listed := tree.Tree{
+		"same":    {Type: tree.File, Size: 1, MTime: 5_000_000_000},
+		"changed": {Type: tree.File, Size: 2, MTime: 5_000_000_000},
+		"new":     {Type: tree.File},
+	}
+	recall(listed, remembered)
+	if listed["same"].Ino != 1 || listed["changed"].Ino != 0 || len(listed) != 3 {
+		t.Errorf("got %+v", listed)
+	}
+}
