@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -217,8 +218,9 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 	close(hang)
 	closed := httptest.NewServer(nil)
 	closed.Close()
-	secure := httptest.NewTLSServer(nil)
-	secure.Config.ErrorLog = nil
+	secure := httptest.NewUnstartedServer(nil)
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
 	defer secure.Close()
 	for name, base := range map[string]string{
 		"refused": closed.URL, "unknown certificate": secure.URL, "no such host": "http://nowhere.invalid", "bad URL": "http://host:port",

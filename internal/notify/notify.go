@@ -54,7 +54,7 @@ const (
 
 // tidied makes m fit to be stored and sent.
 func (m Message) tidied(now time.Time) Message {
-	if m.Time.IsZero() {
+	if y := m.Time.Year(); m.Time.IsZero() || y < 0 || y > 9999 { // beyond that, JSON knows no time
 		m.Time = now
 	}
 	m.Event = strings.ToValidUTF8(m.Event, "?")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/mail"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -81,7 +82,7 @@ func smtpSender(c Config, roots *x509.CertPool) (sendFunc, error) {
 		return nil, fmt.Errorf("to: %w", err)
 	}
 	return func(ctx context.Context, m Message) error {
-		msg := gomail.NewMsg()
+		msg := gomail.NewMsg(gomail.WithNoDefaultUserAgent())
 		msg.FromMailAddress(from)
 		msg.ToMailAddress(to...)
 		msg.Subject(oneLine(m.Subject))
@@ -98,33 +99,35 @@ func smtpSender(c Config, roots *x509.CertPool) (sendFunc, error) {
 	}, nil
 }
 
-// talk has one conversation with the server. The library knows deadlines but not the end of ctx; closing the
-// connection is what makes it heed that.
+// talk has one conversation with the server. The library knows deadlines but not the end of ctx, and forgets
+// connections on which the conversation went wrong; so the connection is closed here.
 func talk(ctx context.Context, host string, implicit *tls.Config, options []gomail.Option, msg *gomail.Msg) error {
-	var stop func() bool
-	dial := func(ctx2 context.Context, network, address string) (net.Conn, error) {
-		conn, err := (&net.Dialer{}).DialContext(ctx2, network, address)
+	hangUp := func() {}
+	defer func() { hangUp() }()
+	dial := func(dialCtx context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(dialCtx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		stop = context.AfterFunc(ctx, func() { conn.Close() })
+		stop := context.AfterFunc(ctx, func() { conn.Close() })
+		hangUp = func() { stop(); conn.Close() }
 		if implicit == nil {
 			return conn, nil
 		}
 		secure := tls.Client(conn, implicit)
-		if err := secure.HandshakeContext(ctx2); err != nil {
-			conn.Close()
-			return nil, err
-		}
-		return secure, nil
+		return secure, secure.HandshakeContext(dialCtx)
 	}
-	client, err := gomail.NewClient(host, append(options, gomail.WithDialContextFunc(dial))...)
+	client, err := gomail.NewClient(host, slices.Concat(options, []gomail.Option{
+		gomail.WithDialContextFunc(dial), gomail.WithoutNoop(), gomail.WithoutRset(),
+	})...)
 	if err != nil {
 		return fmt.Errorf("set up mail: %w", err)
 	}
-	err = client.DialAndSendWithContext(ctx, msg)
-	if stop != nil {
-		stop()
+	conversation, err := client.DialToSMTPClientWithContext(ctx)
+	if err == nil {
+		err = client.SendWithSMTPClient(conversation, msg)
+		// How the farewell goes is of no interest: the server has taken the mail, or has not.
+		_ = client.CloseWithSMTPClient(conversation)
 	}
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
