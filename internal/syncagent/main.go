@@ -34,7 +34,7 @@ var version = ""
 
 // commands is the command line.
 type commands struct {
-	Config string `help:"The configuration file." default:"/etc/releve/syncagent.toml" placeholder:"FILE" type:"path"`
+	Config string `help:"The configuration file (${default})." default:"/etc/releve/syncagent.toml" placeholder:"FILE" type:"path"`
 
 	Run     runCmd     `cmd:"" help:"Watch and push, until a signal comes."`
 	Check   checkCmd   `cmd:"" help:"Try everything a push needs, and say what to do about what is wrong."`
