@@ -310,10 +310,17 @@ func (p *pair) inSync(t *testing.T, within time.Duration) time.Duration {
 // comparison began that found none.
 func (p *pair) identical(t *testing.T, within time.Duration) time.Time {
 	t.Helper()
+	return p.identicalBut(t, within, "")
+}
+
+// identicalBut leaves a name out of the comparison.
+func (p *pair) identicalBut(t *testing.T, within time.Duration, but string) time.Time {
+	t.Helper()
+	skip := func(name string) bool { return name == but || ours(name) }
 	var began time.Time
 	eventually(t, within, 50*time.Millisecond, func() (bool, string) {
 		began = time.Now()
-		differ, err := treecmp.Compare(p.source, p.replica, ours)
+		differ, err := treecmp.Compare(p.source, p.replica, skip)
 		if errors.Is(err, fs.ErrNotExist) {
 			return false, err.Error() // something was removed while it was compared
 		}
