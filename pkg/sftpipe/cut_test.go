@@ -121,3 +121,34 @@ func TestCutAnywhere(t *testing.T) {
 	}
 	t.Logf("%d cuts of what is read, %d of what is written", read, write)
 }
+
+// deafConn takes the greeting and then nothing more, while its Read waits on.
+type deafConn struct {
+	net.Conn
+	mu   sync.Mutex
+	left int
+}
+
+func (c *deafConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left--; c.left < 0 {
+		return 0, io.ErrClosedPipe
+	}
+	return c.Conn.Write(p)
+}
+
+// TestDeafServer: a failed write ends the connection both ways, before anybody
+// calls Close.
+func TestDeafServer(t *testing.T) {
+	f, conn := serve(t, nil)
+	c := connect(t, &deafConn{Conn: conn, left: 2})
+	if _, err := c.Lstat(soon(t), "/"); !errors.Is(err, sftpipe.ErrConnectionLost) || !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("error %v", err)
+	}
+	select {
+	case <-f.ended:
+	case <-soon(t).Done():
+		t.Error("the connection was left open")
+	}
+}

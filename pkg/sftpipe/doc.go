@@ -50,6 +50,9 @@
 // another connection for the large file. Requests of one flight and requests
 // about one open file are never reordered.
 //
+// Data that waits to be sent is bounded to 4 MiB a lane, and one packet (255 KiB
+// at most) for each call that waits to add to it, whatever the server does.
+//
 // # Cancellation and failure
 //
 // A call whose context ends returns at once and the connection stays usable:
