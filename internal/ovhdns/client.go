@@ -77,9 +77,9 @@ type client struct {
 	api  *ovh.Client // nil until OVH's clock is known
 	born time.Time   // when it was asked
 
-	mu    sync.Mutex
-	debts map[string]*debt     // by zone
-	doubt map[string]time.Time // by name: when a write was last left without a reply
+	mu     sync.Mutex
+	debts  map[string]*debt // by zone
+	doubts map[string]doubt // by name
 }
 
 // debt counts a zone's writes, and those that an accepted refresh covers.
@@ -109,7 +109,7 @@ func newClient(cfg Config) (*Client, error) {
 		turn:     make(chan struct{}, 1),
 		tr:       &transport{base: newBase(cfg)},
 		debts:    map[string]*debt{},
-		doubt:    map[string]time.Time{},
+		doubts:   map[string]doubt{},
 	}}, nil
 }
 

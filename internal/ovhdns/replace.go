@@ -10,8 +10,12 @@ import (
 	"time"
 )
 
-// maxRounds bounds the readings of one replacement that lead to writes.
-const maxRounds = 4
+// maxRounds bounds the readings in a row that lead to writes, and maxWaits how
+// often late effects may start them again.
+const (
+	maxRounds = 4
+	maxWaits  = 3
+)
 
 // refreshTries bounds the attempts at a refresh in one replacement.
 const refreshTries = 3
@@ -67,14 +71,14 @@ func (c *client) replace(ctx context.Context, zone, fqdn string, want Set, allow
 	}
 	if resume {
 		c.wrote(n)
-		c.doubted(n)
+		c.doubted(n, nil)
 	}
-	r := &replacement{client: c, name: n, want: want, allow: allow, ttl: -1}
+	r := &replacement{client: c, name: n, want: want, allow: allow, ttl: -1, haunted: c.haunts(n, want)}
 	err = r.run(ctx)
 	if err != nil && r.stuck && r.touched && c.owes(n) && ctx.Err() == nil {
 		// What is written is better published than left half-way: with one
 		// address moved, its clients are served.
-		if rerr := r.refresh(ctx); rerr != nil {
+		if rerr := r.refresh(ctx, false); rerr != nil {
 			err = fmt.Errorf("%w; %w", err, rerr)
 		}
 	}
@@ -100,6 +104,7 @@ type replacement struct {
 	begun   bool  // Before is set
 	touched bool  // a writing call was sent
 	refused bool  // by allow
+	haunted bool  // a write for another end than want may still come
 	clear   bool  // a DynHost record stands in the way of what is to be added
 	stuck   bool  // what is left to write cannot be written
 	trouble error // the last that another round was to clear up
@@ -110,7 +115,7 @@ type replacement struct {
 // unpublished, and the work is done when a reading is right that was taken
 // long enough after the last write without a reply.
 func (r *replacement) run(ctx context.Context) error {
-	for round := 1; ; {
+	for round, waits := 1, 0; ; {
 		wait := r.doubtful(r.name) // as the reading begins, not as it ends
 		ops, err := r.compare(ctx)
 		if err != nil {
@@ -122,10 +127,18 @@ func (r *replacement) run(ctx context.Context) error {
 			}
 			ops = nil
 		}
+		right := len(ops) == 0
 		if len(ops) > 0 {
 			if err := r.permit(); err != nil {
 				return err
 			}
+		}
+		if r.haunted && wait > 0 {
+			// Records are about to go that another wish wanted gone. Until
+			// that is over, none that it wanted to stay may follow them.
+			ops = slices.DeleteFunc(ops, func(o op) bool { return o.verb == remove && !(r.clear && clears(o)) })
+		}
+		if len(ops) > 0 {
 			if err := r.write(ctx, ops); err != nil {
 				return err
 			}
@@ -133,7 +146,7 @@ func (r *replacement) run(ctx context.Context) error {
 			continue
 		}
 		if r.owes(r.name) {
-			if err := r.refresh(ctx); err != nil {
+			if err := r.refresh(ctx, right); err != nil {
 				return err
 			}
 		}
@@ -146,13 +159,17 @@ func (r *replacement) run(ctx context.Context) error {
 		if err := sleep(ctx, r.doubtful(r.name)); err != nil {
 			return err
 		}
+		if waits++; waits > maxWaits {
+			return fmt.Errorf("the records keep changing, last to %s", r.out.After)
+		}
+		round = 1
 	}
 }
 
 // giveUp says why the records cannot be made what is wanted. Where only the
 // TTLs resist, the name leads where it must, and a warning will do.
 func (r *replacement) giveUp() error {
-	if r.trouble == nil && r.out.After.SameTargets(r.want) {
+	if r.trouble == nil && len(r.out.After) == len(r.want) && r.out.After.SameTargets(r.want) {
 		r.out.Warning = fmt.Sprintf("OVH keeps %s, where %s was written", r.out.After, r.want)
 		return nil
 	}
@@ -268,7 +285,7 @@ func (r *replacement) do(ctx context.Context, o op) error {
 	case failed && !e.Unknown:
 		return err
 	case err != nil:
-		r.doubted(r.name)
+		r.doubted(r.name, r.want)
 		r.out.Writes = append(r.out.Writes, o.String()+" (not confirmed)")
 	default:
 		r.out.Writes = append(r.out.Writes, o.String())
@@ -278,15 +295,18 @@ func (r *replacement) do(ctx context.Context, o op) error {
 	return err
 }
 
-// refresh has OVH publish the zone. It may be asked any number of times.
-func (r *replacement) refresh(ctx context.Context) error {
+// refresh has OVH publish the zone. It may be asked any number of times, and
+// is again when a write in doubt may yet make right what was not right now.
+func (r *replacement) refresh(ctx context.Context, right bool) error {
 	covers := r.written(r.name)
 	r.touched = true
 	var err error
 	for try := 1; try <= refreshTries; try++ {
 		err = r.call(ctx, http.MethodPost, r.path("/refresh"), nil, nil)
 		if err == nil {
-			r.published(r.name, covers)
+			if right || r.doubtful(r.name) <= 0 {
+				r.published(r.name, covers)
+			}
 			r.out.Refreshed = true
 			return nil
 		}
@@ -335,25 +355,42 @@ func (c *client) owes(n name) bool {
 	return d.refreshed < d.written
 }
 
-func (c *client) doubted(n name) {
+// doubt is about a name with a write that was left without a reply.
+type doubt struct {
+	at   time.Time
+	want Set // what the write was for; nil if not known
+}
+
+func (c *client) doubted(n name, want Set) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.doubt[n.String()] = time.Now()
+	if d, ok := c.doubts[n.String()]; ok && !d.want.Equal(want) {
+		want = nil
+	}
+	c.doubts[n.String()] = doubt{time.Now(), want}
 }
 
 // doubtful is how long a reading of n will remain open to doubt.
 func (c *client) doubtful(n name) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	at, ok := c.doubt[n.String()]
+	d, ok := c.doubts[n.String()]
 	if !ok {
 		return 0
 	}
-	return c.cfg.Settle - time.Since(at)
+	return c.cfg.Settle - time.Since(d.at)
+}
+
+// haunts reports whether the doubt about n is about another wish than want.
+func (c *client) haunts(n name, want Set) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d, ok := c.doubts[n.String()]
+	return ok && !d.want.Equal(want)
 }
 
 func (c *client) settled(n name) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.doubt, n.String())
+	delete(c.doubts, n.String())
 }

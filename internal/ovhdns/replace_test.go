@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"releve/internal/ovhdns"
@@ -291,19 +292,19 @@ func TestRenumberedInBetween(t *testing.T) {
 // the next reading and before the last.
 func faults() map[string]ovhworld.Fault {
 	return map[string]ovhworld.Fault{
-		"503":              {Status: 503},
-		"429":              {Status: 429},
-		"502 page, done":   {Status: 502, Body: "<html>Bad Gateway</html>", Effect: ovhworld.Happens},
-		"408 page":         {Status: 408, Body: "<html>Request Time-out</html>"},
-		"cut before":       {Cut: true},
-		"cut after":        {Cut: true, Effect: ovhworld.Happens},
-		"500, done late":   {Status: 500, Effect: ovhworld.Late, Delay: 10 * time.Millisecond},
-		"cut, done late":   {Cut: true, Effect: ovhworld.Late, Delay: 10 * time.Millisecond},
-		"garbage":          {Status: 200, Body: "<html>login</html>"},
-		"query time out":   {Status: 400, Body: `{"errorCode":"QUERY_TIME_OUT","httpCode":"400 Bad Request","message":"Query out of time"}`},
-		"invalid sig":      {Status: 400, Body: `{"class":"Client::BadRequest","message":"Invalid signature"}`},
-		"redirect":         {Status: 302, Body: "moved"},
-		"no time, hanging": {Hang: 50 * time.Millisecond},
+		"503":            {Status: 503},
+		"429":            {Status: 429},
+		"502 page, done": {Status: 502, Body: "<html>Bad Gateway</html>", Effect: ovhworld.Happens},
+		"408 page":       {Status: 408, Body: "<html>Request Time-out</html>"},
+		"cut before":     {Cut: true},
+		"cut after":      {Cut: true, Effect: ovhworld.Happens},
+		"500, done late": {Status: 500, Effect: ovhworld.Late, Delay: 8 * time.Second},
+		"cut, done late": {Cut: true, Effect: ovhworld.Late, Delay: 8 * time.Second},
+		"garbage":        {Status: 200, Body: "<html>login</html>"},
+		"query time out": {Status: 400, Body: `{"errorCode":"QUERY_TIME_OUT","httpCode":"400 Bad Request","message":"Query out of time"}`},
+		"invalid sig":    {Status: 400, Body: `{"class":"Client::BadRequest","message":"Invalid signature"}`},
+		"redirect":       {Status: 302, Body: "moved"},
+		"hang":           {Hang: time.Hour},
 	}
 }
 
@@ -313,74 +314,76 @@ func faults() map[string]ovhworld.Fault {
 func TestFaultAtEveryCall(t *testing.T) {
 	for name, fault := range faults() {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			for _, way := range [][2]ovhdns.Set{{prod, home}, {home, prod}} {
-				from, to := way[0], way[1]
 				for k, done := 1, false; !done; k++ {
-					w := newWorld(t, ovhworld.Options{}, rows("www", from)...)
-					c := newClient(t, config(listen(t, w)))
 					fault.First = k
-					w.Fail(fault)
-					out, err := c.Replace(t.Context(), zone, site, to, nil)
-					done = !slices.ContainsFunc(w.Calls(), func(c ovhworld.Call) bool { return c.Fault })
-					// With fault k aside nothing else is wrong: one attempt may
-					// do, and a claim of success must be true.
-					if err == nil {
-						settledAt(t, w, "www", to)
-						if out.Pending || !out.Refreshed || w.Late() > 0 {
-							t.Errorf("call %d: %+v, %d effects to come", k, out, w.Late())
-						}
-					}
-					replace(t, c, site, to)
-					settledAt(t, w, "www", to)
-					refreshedLast(t, w)
-					late := strings.Contains(name, "late")
-					if got := writes(w); !late && len(got) != 2 {
-						t.Errorf("call %d: %d writes: %q", k, len(got), got)
-					}
+					synctest.Test(t, func(t *testing.T) {
+						done = faultAtCall(t, fault, way[0], way[1])
+					})
 					if t.Failed() {
-						t.Fatalf("call %d of %s → %s: %v\n%+v\n%v", k, from, to, err, out, w.Calls())
+						t.Fatalf("call %d of %s → %s", k, way[0], way[1])
 					}
-					w.Close()
 				}
 			}
 		})
 	}
 }
 
-// TestUnknownEffectIsNotBelievedAtOnce: the reply to POST is lost, the record
-// is not there, so it is added again; then the first one turns up.
-func TestUnknownEffectIsNotBelievedAtOnce(t *testing.T) {
-	w := newWorld(t, ovhworld.Options{}, rows("www", home)...)
-	c := newClient(t, config(listen(t, w)))
-	w.Fail(ovhworld.Fault{Method: "POST", Path: "*/record", Cut: true, Effect: ovhworld.Late, Delay: 10 * time.Millisecond})
-	out := replace(t, c, site, prod)
-	settledAt(t, w, "www", prod)
+// faultAtCall reports whether the fault came too late to be played.
+func faultAtCall(t *testing.T, fault ovhworld.Fault, from, to ovhdns.Set) (done bool) {
+	w := newWorld(t, ovhworld.Options{}, rows("www", from)...)
+	c := newClient(t, inMemory(w))
+	w.Fail(fault)
+	out, err := c.Replace(t.Context(), zone, site, to, nil)
+	done = !slices.ContainsFunc(w.Calls(), func(c ovhworld.Call) bool { return c.Fault })
+	// One attempt may do; a claim of success must be true, and stay true.
+	if err == nil {
+		settledAt(t, w, "www", to)
+		if out.Pending || !out.Refreshed || w.Late() > 0 {
+			t.Errorf("%+v, %d effects to come", out, w.Late())
+		}
+	}
+	replace(t, c, site, to)
+	settledAt(t, w, "www", to)
 	refreshedLast(t, w)
-	var added, removed int
-	for _, e := range writes(w) {
-		if strings.HasPrefix(e, "add") {
-			added++
-		}
-		if strings.HasPrefix(e, "remove") {
-			removed++
-		}
+	if got := writes(w); fault.Effect != ovhworld.Late && len(got) != 2 {
+		t.Errorf("%d writes: %q", len(got), got)
 	}
-	if added != 2 || removed != 1 || !strings.Contains(fmt.Sprint(out.Writes), "not confirmed") {
-		t.Errorf("%q, %+v", w.Effects(), out)
+	if t.Failed() {
+		t.Logf("%v\n%+v\n%v", err, out, w.Calls())
 	}
+	return done
 }
 
-// TestSlowRefreshSettlesNothing: the same, and the late record comes while the
-// refresh takes its time. The reading before the refresh proves nothing.
-func TestSlowRefreshSettlesNothing(t *testing.T) {
-	w := newWorld(t, ovhworld.Options{}, rows("www", home)...)
-	c := newClient(t, config(listen(t, w)))
-	w.Fail(ovhworld.Fault{Method: "POST", Path: "*/record", Cut: true, Effect: ovhworld.Late, Delay: 10 * time.Millisecond})
-	w.Fail(ovhworld.Fault{Method: "POST", Path: "*/refresh", Effect: ovhworld.Happens, Hang: 50 * time.Millisecond})
-	replace(t, c, site, prod)
-	settledAt(t, w, "www", prod)
-	refreshedLast(t, w)
+// TestLateEffectIsWaitedFor: the reply to POST is lost, the record is not
+// there, so it is added again; then the first one turns up, either after the
+// refresh or while that takes its time.
+func TestLateEffectIsWaitedFor(t *testing.T) {
+	for _, slow := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, ovhworld.Options{}, rows("www", home)...)
+			c := newClient(t, inMemory(w))
+			w.Fail(ovhworld.Fault{Method: "POST", Path: "*/record", Cut: true, Effect: ovhworld.Late, Delay: 5 * time.Second})
+			if slow {
+				// The reading before the refresh proves nothing when this is over.
+				w.Fail(ovhworld.Fault{Method: "POST", Path: "*/refresh", Effect: ovhworld.Happens, Hang: time.Hour})
+			}
+			out := replace(t, c, site, prod)
+			settledAt(t, w, "www", prod)
+			refreshedLast(t, w)
+			if !strings.Contains(fmt.Sprint(out.Writes), "not confirmed") {
+				t.Errorf("%+v", out)
+			}
+			kinds := map[string]int{}
+			for _, e := range writes(w) {
+				kind, _, _ := strings.Cut(e, " ")
+				kinds[kind]++
+			}
+			if kinds["add"] != 2 || kinds["remove"] != 1 {
+				t.Errorf("%q", w.Effects())
+			}
+		})
+	}
 }
 
 // TestOutageIsSurvived is 13 October 2021 in short: every call answers 503 for

@@ -6,7 +6,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"releve/internal/ovhdns"
 	"releve/test/ovhworld"
 )
 
@@ -37,10 +36,7 @@ func TestTimings(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, ovhworld.Options{}, prodRows...)
-				c := newClient(t, ovhdns.Config{
-					Endpoint: ovhworld.Endpoint, DialContext: w.DialContext,
-					ApplicationKey: appKey, ApplicationSecret: appSecret, ConsumerKey: consumerKey,
-				})
+				c := newClient(t, inMemory(w))
 				w.Fail(tc.fault)
 				start := time.Now()
 				published := make(chan time.Duration, 1)

@@ -73,6 +73,15 @@ func config(endpoint string) ovhdns.Config {
 	}
 }
 
+// inMemory is a daemon's configuration as it is, its defaults included, for a
+// world in the same bubble of time.
+func inMemory(w *ovhworld.World) ovhdns.Config {
+	return ovhdns.Config{
+		Endpoint: ovhworld.Endpoint, DialContext: w.DialContext,
+		ApplicationKey: appKey, ApplicationSecret: appSecret, ConsumerKey: consumerKey,
+	}
+}
+
 func newClient(t *testing.T, cfg ovhdns.Config) *ovhdns.Client {
 	t.Helper()
 	c, err := ovhdns.New(cfg)

@@ -34,12 +34,16 @@ func (w *World) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 
 	w.mu.Lock()
+	onCall := w.onCall
+	w.mu.Unlock()
+	if onCall != nil {
+		onCall()
+	}
+
+	w.mu.Lock()
 	w.catchUp()
 	index := len(w.calls)
 	w.calls = append(w.calls, Call{Method: r.Method, Path: path, Query: r.URL.RawQuery, Body: string(raw)})
-	if w.onCall != nil {
-		w.onCall()
-	}
 	fault := w.faultFor(r.Method, path)
 	var ans answer
 	var effects []string
