@@ -2,8 +2,8 @@ package watch
 
 import (
 	"errors"
+	"io"
 	"io/fs"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -111,6 +111,7 @@ func join(dir, name string) string {
 func (w *Watcher) forget(n *node) {
 	at := w.here()
 	w.dirs.remove(n, func(n *node, path string) {
+		w.judge.repos.lost(path)
 		if n.watched {
 			w.watches.Add(-1)
 			w.inotify.remove(at.absolute(path))
@@ -133,16 +134,24 @@ func (w *Watcher) takeIn(path string) bool {
 	for len(todo) > 0 {
 		dir := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		if n := w.dirs.lookup(dir); n != nil && !n.watched {
+		n := w.dirs.lookup(dir)
+		if n == nil {
+			continue
+		}
+		if !n.watched {
 			n.listing, _ = w.list(dir) // what later readings are compared with
 		}
-		for _, name := range w.subdirectories(dir) {
+		names, err := w.subdirectories(dir)
+		if err != nil && !gone(err) {
+			w.giveUp(n, dir, err)
+		}
+		for _, name := range names {
 			sub := join(dir, name)
 			if w.cfg.Skip(sub, true) {
 				continue
 			}
-			if n := w.dirs.lookup(sub); n != nil {
-				w.forget(n)
+			if old := w.dirs.lookup(sub); old != nil {
+				w.forget(old)
 			}
 			if w.addOne(sub) {
 				todo = append(todo, sub)
@@ -152,11 +161,27 @@ func (w *Watcher) takeIn(path string) bool {
 	return true
 }
 
-// subdirectories lists the directories in dir, and notes a git work tree. What cannot be read has none.
-func (w *Watcher) subdirectories(dir string) []string {
-	f, err := os.Open(w.here().absolute(dir))
+// giveUp polls a directory that was to be watched, because what lies in it could not be found out. When that
+// can be done, all of it is taken in.
+func (w *Watcher) giveUp(n *node, path string, err error) {
+	if n.watched {
+		n.watched = false
+		w.inotify.remove(w.here().absolute(path))
+		w.watches.Add(-1)
+		w.polls.Add(1)
+		w.polled.push(n)
+	}
+	n.listing = nil
+	w.unwatched(path, err)
+}
+
+func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) }
+
+// subdirectories lists the directories in dir, and notes a git work tree.
+func (w *Watcher) subdirectories(dir string) ([]string, error) {
+	f, err := w.kernel.open(w.here().absolute(dir))
 	if err != nil {
-		return nil // what cannot be read cannot be reported; who reads the folder says so
+		return nil, err
 	}
 	defer f.Close()
 	var names []string
@@ -170,8 +195,11 @@ func (w *Watcher) subdirectories(dir string) []string {
 				names = append(names, e.Name())
 			}
 		}
+		if err == io.EOF {
+			return names, nil
+		}
 		if err != nil {
-			return names
+			return names, err
 		}
 	}
 }
@@ -204,7 +232,7 @@ func (w *Watcher) addOne(path string) bool {
 		case err == nil:
 			n.watched = true
 			w.watches.Add(1)
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
+		case gone(err):
 			n.watched = true
 			w.watches.Add(1)
 			w.forget(n)

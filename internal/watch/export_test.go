@@ -49,5 +49,17 @@ func WithoutLeases(err error) Trick {
 	}
 }
 
+// WithOpen decides which directories can be read.
+func WithOpen(allow func(path string) error) Trick {
+	return func(k *kernel) {
+		k.open = func(path string) (*os.File, error) {
+			if err := allow(path); err != nil {
+				return nil, &os.PathError{Op: "open", Path: path, Err: err}
+			}
+			return os.Open(path)
+		}
+	}
+}
+
 // WithNothing changes nothing.
 func WithNothing(*kernel) {}

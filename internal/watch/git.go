@@ -31,6 +31,13 @@ func (g *repos) found(dir string) {
 	}
 }
 
+// lost notes that a directory is there no more.
+func (g *repos) lost(dir string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.locks, dir)
+}
+
 // look returns a function that tells whether a path lies in a work tree git is working on.
 func (g *repos) look(root *os.Root, now time.Time) func(path string) bool {
 	known := map[string]bool{}

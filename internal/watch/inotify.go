@@ -13,6 +13,7 @@ import (
 type kernel struct {
 	instance func() (*fsnotify.Watcher, error)
 	add      func(*fsnotify.Watcher, string) error
+	open     func(string) (*os.File, error)
 	lease    func(*os.File) (writer, error)
 	mounts   string // mountinfo file
 	now      func() time.Time
@@ -22,6 +23,7 @@ func system() kernel {
 	return kernel{
 		instance: fsnotify.NewWatcher,
 		add:      func(f *fsnotify.Watcher, path string) error { return f.Add(path) },
+		open:     os.Open,
 		lease:    leaseWriter,
 		mounts:   "/proc/self/mountinfo",
 		now:      time.Now,

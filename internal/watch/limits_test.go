@@ -83,6 +83,57 @@ func TestNoInstance(t *testing.T) {
 	until(t, w, "e")
 }
 
+// TestDirectoryMovedThenDeletedBelowAPolledOne is the way into fsnotify's deadlock that is left: the directory is
+// watched and its parent is not, so that its watch stands when it moves.
+func TestDirectoryMovedThenDeletedBelowAPolledOne(t *testing.T) {
+	root := folder(t)
+	w := follow(t, watch.Config{Root: root, PollInterval: 5 * time.Millisecond}, watch.WithAdd(func(path string) error {
+		if path == root {
+			return unix.ENOSPC
+		}
+		return nil
+	}))
+	for i := range 20 {
+		cache, old := filepath.Join(root, "cache"), filepath.Join(root, "cache.old")
+		mkdir(t, cache)
+		for w.Status().Watches == 0 {
+			next(t, w)
+		}
+		must(t, os.Rename(cache, old))
+		must(t, os.Remove(old))
+		alive := fmt.Sprint("alive", i)
+		write(t, filepath.Join(root, alive), "")
+		until(t, w, alive)
+		for w.Status().Watches > 0 {
+			next(t, w)
+		}
+	}
+}
+
+// TestDirectoryThatCannotBeRead for a while, as when the process is out of file descriptors, is not forgotten.
+func TestDirectoryThatCannotBeRead(t *testing.T) {
+	root := folder(t)
+	mkdir(t, filepath.Join(root, "a", "b"))
+	var ill atomic.Bool
+	ill.Store(true)
+	w := follow(t, watch.Config{Root: root, PollInterval: 5 * time.Millisecond}, watch.WithOpen(func(path string) error {
+		if ill.Load() && strings.HasSuffix(path, "/a") {
+			return unix.EMFILE
+		}
+		return nil
+	}))
+	if s := w.Status(); s.Watches != 1 || s.Polled != 1 || len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "too many open files") {
+		t.Errorf("status %+v", s)
+	}
+	ill.Store(false)
+	until(t, w, "a/b")
+	write(t, filepath.Join(root, "a", "b", "f"), "x")
+	until(t, w, "a/b/f")
+	if s := w.Status(); s.Watches != 3 || s.Polled != 0 || s.Problems != nil {
+		t.Errorf("status %+v", s)
+	}
+}
+
 // TestModelConvergesPolled is TestModelConverges with half of the watches refused at random, and with none at all.
 func TestModelConvergesPolled(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())

@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"hash/maphash"
+	"strings"
 	"sync"
 	"time"
 
@@ -167,14 +168,16 @@ func (w *Watcher) nameGone(now time.Time, path string, renamed bool) {
 	if renamed {
 		op = moved
 	}
-	w.queue.path(now, path, op, w.wanted(path))
-	if n := w.dirs.lookup(path); n != nil {
-		// The watches below keep the old path for ever, and the one on the directory itself would be lost
-		// if it was added under its new path first: all of them go now, before the next event is read.
-		w.forget(n)
-		w.directory(now, path)
-		w.queue.subtree(now, path)
+	n := w.dirs.lookup(path)
+	if n == nil {
+		w.queue.path(now, path, op, w.wanted(path))
+		return
 	}
+	// The watches below keep the old path for ever, and the one on the directory itself would be lost
+	// if it was added under its new path first: all of them go now, before the next event is read.
+	w.forget(n)
+	w.directory(now, path)
+	w.queue.subtreeBy(now, path, op)
 }
 
 // nameCame is called for a name that means something new.
@@ -187,18 +190,14 @@ func (w *Watcher) nameCame(now time.Time, path string) {
 // directory takes a directory in, if there is one at path, and then reports all of it: what happened in it before its
 // watch stood is seen by whoever looks now, and what happens afterwards makes events.
 func (w *Watcher) directory(now time.Time, path string) bool {
-	name := path[len(parent(path)):]
-	if parent(path) == "." {
-		name = path
-	}
-	if name == ".git" || name == "/.git" {
+	if path == ".git" || strings.HasSuffix(path, "/.git") {
 		w.judge.repos.found(parent(path))
 	}
 	_, mode, err := idOf(w.here().absolute(path))
 	if err != nil || !isDir(mode) {
 		return false
 	}
-	if w.cfg.Skip(path, true) {
+	if path != "." && w.cfg.Skip(path, true) {
 		return true
 	}
 	w.queue.work(now)

@@ -2,7 +2,6 @@ package watch
 
 import (
 	"hash/maphash"
-	"os"
 	"slices"
 	"time"
 
@@ -65,7 +64,7 @@ func (w *Watcher) pollOne() time.Duration {
 	switch {
 	case err != nil:
 		// It is gone, which its parent shows, or cannot be read, which the next reading of the folder shows.
-	case was == nil:
+	case was == nil: // it could not be read before
 		w.nameCame(start, path)
 	default:
 		w.compare(start, path, n, was, is)
@@ -121,7 +120,7 @@ func (w *Watcher) compare(now time.Time, dir string, n *node, was, is *listing) 
 // watchAgain gives a polled directory its watch if one can be had by now.
 func (w *Watcher) watchAgain(n *node, path string) {
 	now := w.kernel.now()
-	if w.inotify == nil || now.Before(w.polled.retry) {
+	if w.inotify == nil || n.listing == nil || now.Before(w.polled.retry) {
 		return
 	}
 	if w.dirs.byID[n.id] != n && w.elsewhere(n.id) {
@@ -145,7 +144,7 @@ func (w *Watcher) watchAgain(n *node, path string) {
 // list reads a directory and returns how each name in it looks, as a number that changes when it does. What lies in a
 // subdirectory is that one's affair.
 func (w *Watcher) list(dir string) (*listing, error) {
-	f, err := os.Open(w.here().absolute(dir))
+	f, err := w.kernel.open(w.here().absolute(dir))
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,7 @@ type mark struct {
 	first, last time.Time // the first and the last event
 	due         time.Time // not worth looking at earlier
 	busy        bool      // when last looked at, somebody was writing it
+	gone        bool      // when last looked at, it was not there, and nothing has happened to it since
 	sent        *stamp    // what went out while it was being written
 }
 
@@ -65,6 +66,7 @@ func (q *queue) path(now time.Time, path string, op ops, fresh func() bool) {
 	if m := q.marks[path]; m != nil {
 		m.ops |= op
 		m.last = now
+		m.gone = false
 		if soon := now.Add(longestLook); m.due.After(soon) {
 			m.due = soon
 			signal(q.wake)
@@ -92,9 +94,14 @@ func (q *queue) put(path string, m *mark) {
 }
 
 // subtree marks a path and anything below it dirty.
-func (q *queue) subtree(now time.Time, path string) {
+func (q *queue) subtree(now time.Time, path string) { q.subtreeBy(now, path, 0) }
+
+func (q *queue) subtreeBy(now time.Time, path string, op ops) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if op&moved != 0 {
+		q.gate.pairing = now.Add(pairWait)
+	}
 	q.cover(path, now)
 	q.gate.dirtied(now)
 	signal(q.wake)
@@ -245,10 +252,12 @@ func (q *queue) finish(r *round) (c Changes, ok bool) {
 	}
 	switch {
 	case r.all != "":
+		q.dropGone(func(string) bool { return true })
 		c = Changes{All: true, Reason: r.all, Busy: busy}
 	case len(r.subtrees) > 0 || len(r.ready) > 0:
 		c.Subtrees = outermost(r.subtrees)
 		within := func(p string) bool { return below(c.Subtrees, p) }
+		q.dropGone(within)
 		c.Paths = slices.DeleteFunc(r.ready, within)
 		c.Busy = slices.DeleteFunc(busy, func(p string) bool { return !within(p) })
 	default:
@@ -257,6 +266,15 @@ func (q *queue) finish(r *round) (c Changes, ok bool) {
 	slices.Sort(c.Paths)
 	slices.Sort(c.Busy)
 	return c, true
+}
+
+// dropGone forgets paths that wait to be reported as gone where all that is there is about to be reported.
+func (q *queue) dropGone(covered func(string) bool) {
+	for p, m := range q.marks {
+		if m.gone && covered(p) {
+			delete(q.marks, p)
+		}
+	}
 }
 
 // next waits for a round that yields something. look judges the round's marks.

@@ -75,18 +75,19 @@ func (j *judge) one(root *os.Root, now time.Time, path string, m *mark) (ready b
 	m.sent = nil
 	fi, err := root.Lstat(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
+	case err != nil && gone(err):
 		if m.ops&(removed|moved) == 0 {
 			// It came and went, or was written after its name was taken away. The event that says so has been seen already, or comes.
 			return false, time.Time{}
 		}
 		if back := m.last.Add(unlinkGrace); m.ops&moved == 0 && back.After(now) {
+			m.gone = true
 			return false, back
 		}
 		return true, time.Time{}
 	case err != nil:
 		return true, time.Time{} // the caller finds out, and can say why
-	case j.skip(path, fi.IsDir()):
+	case path != "." && j.skip(path, fi.IsDir()):
 		return false, time.Time{}
 	case !fi.Mode().IsRegular():
 		return true, time.Time{}
