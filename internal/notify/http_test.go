@@ -216,6 +216,17 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 		}
 	}
 	close(hang)
+	for cut := 300; cut < 520; cut += 4 { // wherever the excerpt ends, it is not in the middle of a secret
+		c := notify.Config{Type: "webhook", URL: secret("http://nowhere.invalid/"), Token: secret(strings.Repeat("0123456789", 4))}
+		text := strings.Repeat(".", cut) + c.Token.Reveal() + strings.Repeat(".", 100)
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusTeapot)
+			io.WriteString(w, text)
+		}))
+		c.URL = secret(server.URL)
+		checkSecrets(t, fmt.Sprintf("cut at %d", cut), channel(t, c).Send(t.Context(), message()), c)
+		server.Close()
+	}
 	closed := httptest.NewServer(nil)
 	closed.Close()
 	secure := httptest.NewUnstartedServer(nil)
@@ -228,6 +239,23 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 		for _, s := range services(base) {
 			checkSecrets(t, name+": "+s.ChannelName(), channel(t, s.Config).Send(t.Context(), message()), s.Config)
 		}
+	}
+}
+
+// TestRedirectIsNotFollowed: it would carry the message, and the secret, to somebody else.
+func TestRedirectIsNotFollowed(t *testing.T) {
+	reached := make(chan string, 10)
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { reached <- r.URL.String() }))
+	defer other.Close()
+	server := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusTemporaryRedirect))
+	defer server.Close()
+	for _, s := range services(server.URL) {
+		if err := channel(t, s.Config).Send(t.Context(), message()); err == nil || !strings.Contains(err.Error(), "307") {
+			t.Errorf("%s: error %v", s.ChannelName(), err)
+		}
+	}
+	if len(reached) > 0 {
+		t.Error("it was")
 	}
 }
 

@@ -288,11 +288,13 @@ func TestDamagedFilesAreSetAside(t *testing.T) {
 	os.WriteFile(dir+"/.half.json123", []byte("{"), 0o600)
 	os.WriteFile(dir+"/alien.json", []byte(`{"version":1,"channel":"a","posted":"2026-11-22T03:04:05Z","message":{"Event":"x"}}`), 0o600)
 	os.Mkdir(dir+"/folder.json", 0o700)
+	text := readFile(t, files[0])
+	os.WriteFile(dir+"/newer.json", []byte(strings.Replace(text, "{", `{"added":1,`, 1)), 0o600)
 	o := open(t, dir, p)
 	if o.Pending() != 1 {
 		t.Errorf("%d pending, want the good one", o.Pending())
 	}
-	if f := o.Failing(); len(f) != 1 || !strings.Contains(f[0], "3 files") || !strings.Contains(f[0], dir) {
+	if f := o.Failing(); len(f) != 1 || !strings.Contains(f[0], "4 files") || !strings.Contains(f[0], dir) {
 		t.Errorf("failing %q", f)
 	}
 	if _, err := os.Stat(dir + "/.half.json123"); !os.IsNotExist(err) {

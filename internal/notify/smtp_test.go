@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http/httptest"
 	"net/mail"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -71,7 +72,14 @@ func (s *mailServer) start(t *testing.T) *mailServer {
 			})
 		}
 	})
-	t.Cleanup(func() { l.Close(); all.Wait() })
+	t.Cleanup(func() {
+		l.Close()
+		start := time.Now()
+		all.Wait()
+		if time.Since(start) > 5*time.Second {
+			t.Error("a connection was left open")
+		}
+	})
 	return s
 }
 
@@ -338,10 +346,37 @@ func TestCommandThatFails(t *testing.T) {
 			}
 		})
 	}
+	pidFile := t.TempDir() + "/pid"
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	c := notify.Config{Type: "exec", Command: []string{"sh", "-c", "sleep 1000 & echo $! >" + pidFile + "; wait"}}
+	if err := channel(t, c).Send(ctx, message()); err == nil {
+		t.Error("no error")
+	}
+	if state := processState(t, strings.TrimSpace(readFile(t, pidFile))); state != "" && state != "Z" {
+		t.Errorf("a grandchild lives on: %s", state)
+	}
 	err := channel(t, notify.Config{Type: "exec", Command: []string{"/nonexistent"}}).Send(t.Context(), message())
 	if err == nil {
 		t.Error("no error from a command that is not there")
 	}
+}
+
+// processState is the letter of proc_pid_stat(5); "" when there is no such process, "Z" when nobody has waited for it yet.
+func processState(t *testing.T, pid string) string {
+	t.Helper()
+	for range 100 { // a signal takes its time
+		text, err := os.ReadFile("/proc/" + pid + "/stat")
+		if err != nil {
+			return ""
+		}
+		_, after, _ := strings.Cut(string(text), ") ")
+		if after[:1] == "Z" {
+			return "Z"
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	return "alive"
 }
 
 func TestTestReachesEveryChannel(t *testing.T) {
