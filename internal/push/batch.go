@@ -47,7 +47,7 @@ type batch struct {
 
 // arrange makes the directories that are filled in place and moves what has only been renamed.
 func (b *batch) arrange(ctx context.Context) error {
-	steps := b.unlock()
+	var steps []step
 	for put, m := range b.plan.Arrangement() {
 		if put != nil {
 			steps = append(steps, b.mkdirStep(*put))
@@ -55,13 +55,18 @@ func (b *batch) arrange(ctx context.Context) error {
 			steps = append(steps, b.moveStep(*m))
 		}
 	}
-	return b.fly(ctx, b.trashFirst(steps))
+	return b.fly(ctx, append(b.unlock(), b.trashFirst(steps)...))
 }
 
 // trashFirst is steps with the directories of the trash that they need in front. Steps that use the trash fly in the
 // arrange and settle phases only, where nothing else is under way.
 func (b *batch) trashFirst(steps []step) []step {
-	return append([]step{{reqs: b.r.trash.flush(), done: func([]error) {}}}, steps...)
+	reqs, first := b.r.trash.flush()
+	if root, ok := b.known.Get("."); ok && first {
+		// Making the trash has changed the target's time, and nothing of the plan need set it again.
+		reqs = append(reqs, sftpipe.Setstat(b.r.target, timesOf(root)))
+	}
+	return append([]step{{reqs: reqs, done: func([]error) {}}}, steps...)
 }
 
 // mkdirStep makes a directory in place. Nobody else may look in before it has its own mode, which comes last.
@@ -240,10 +245,8 @@ func (b *batch) settle(ctx context.Context) error {
 	if err := b.fly(ctx, b.trashFirst(steps)); err != nil {
 		return err
 	}
-	for _, temp := range b.junk {
-		if err := b.r.removeAll(ctx, temp); err != nil && fatal(ctx, err) {
-			return err
-		}
+	if err := b.r.removeAll(ctx, b.junk...); err != nil && fatal(ctx, err) {
+		return err
 	}
 	return b.explain(ctx)
 }

@@ -104,8 +104,10 @@ func (r *Replica) Check(ctx context.Context) error {
 	return nil
 }
 
-// Probe writes, replaces and removes a small file in the directory dir of the server, as every push does.
+// Probe writes, replaces and removes a small file in the directory dir of the server, as every push does, and gives dir
+// its time back.
 func Probe(ctx context.Context, c *sftpipe.Client, dir, id string) error {
+	before, statErr := c.Stat(ctx, dir)
 	temp, final := path.Join(dir, tempPrefix+id+"-probe"), path.Join(dir, tempPrefix+id+"-probed")
 	_, err := c.Upload(ctx, temp, strings.NewReader("releve\n"), sftpipe.Attrs{Has: sftpipe.HasMode, Mode: 0o600})
 	if err == nil {
@@ -114,6 +116,9 @@ func Probe(ctx context.Context, c *sftpipe.Client, dir, id string) error {
 	clean := c.Do(ctx, sftpipe.Remove(temp), sftpipe.Remove(final))
 	if err == nil {
 		err = clean[1]
+	}
+	if statErr == nil {
+		c.Do(ctx, sftpipe.Setstat(dir, timesOf(entryOf(before)))) // where it fails, the next comparison sees to it
 	}
 	return err
 }

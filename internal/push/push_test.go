@@ -37,6 +37,12 @@ func (p pipe) Close() error { return p.close() }
 // dial starts OpenSSH's SFTP server, as sshd would, and connects to it.
 func dial(t testing.TB) *sftpipe.Client {
 	t.Helper()
+	return dialThrough(t, func(r io.Reader) io.Reader { return r })
+}
+
+// dialThrough is dial, with something between the server's answers and the client.
+func dialThrough(t testing.TB, answers func(io.Reader) io.Reader) *sftpipe.Client {
+	t.Helper()
 	if _, err := os.Stat(sftpServer); err != nil {
 		t.Skip("left out: OpenSSH's sftp-server is not installed (Debian: openssh-sftp-server)")
 	}
@@ -52,7 +58,7 @@ func dial(t testing.TB) *sftpipe.Client {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	client, err := sftpipe.NewClient(t.Context(), pipe{out, in, func() error {
+	client, err := sftpipe.NewClient(t.Context(), pipe{answers(out), in, func() error {
 		return errors.Join(in.Close(), cmd.Process.Kill())
 	}})
 	if err != nil {

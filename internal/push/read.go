@@ -27,10 +27,8 @@ func (r *Replica) Read(ctx context.Context, filter *tree.Filter) (tree.Tree, err
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range l.leftovers {
-		if err := r.removeAll(ctx, p); err != nil {
-			return nil, fmt.Errorf("remove what an interrupted push left: %w", err)
-		}
+	if err := r.removeAll(ctx, l.leftovers...); err != nil {
+		return nil, fmt.Errorf("remove what an interrupted push left: %w", err)
 	}
 	return l.tree, nil
 }

@@ -17,16 +17,17 @@ import (
 // minute, named in UTC, so that a person finds a version by time and path, and so that of a file that changes all the
 // time one version a minute is kept, not every one.
 type trash struct {
-	root   string
-	id     string
-	keep   time.Duration
-	minute string
-	nth    int               // of this minute's folders, more than one when names collide
-	folder string            // the present one's name
-	made   map[string]bool   // directories that exist in it
-	used   map[string]bool   // names that hold content
-	rooted bool              // the trash itself exists
-	mkdirs []sftpipe.Request // what has to be sent before the next of the requests handed out
+	root    string
+	id      string
+	keep    time.Duration
+	minute  string
+	nth     int               // of this minute's folders, more than one when names collide
+	folder  string            // the present one's name
+	made    map[string]bool   // directories that exist in it
+	used    map[string]bool   // names that hold content
+	rooted  bool              // the trash itself is there, or its making waits in mkdirs
+	flushed bool              // and waits no more
+	mkdirs  []sftpipe.Request // what has to be sent before the next of the requests handed out
 }
 
 const trashTime = "20060102T1504Z"
@@ -117,12 +118,12 @@ func (t *trash) parents(p string) {
 	}
 }
 
-// flush returns the requests that have to come first in a flight that uses the trash. Some may fail: the trash of an
-// earlier run is there already.
-func (t *trash) flush() []sftpipe.Request {
-	reqs := t.mkdirs
-	t.mkdirs = nil
-	return reqs
+// flush returns the requests that have to come first in a flight that uses the trash, and whether one of them makes the
+// trash itself. Some may fail: the trash of an earlier run is there already.
+func (t *trash) flush() (reqs []sftpipe.Request, first bool) {
+	reqs, first = t.mkdirs, t.rooted && !t.flushed
+	t.mkdirs, t.flushed = nil, t.rooted
+	return reqs, first
 }
 
 // Prune removes what has lain in the trash for longer than it is to be kept. It works through the trash oldest first
@@ -150,45 +151,6 @@ func (r *Replica) Prune(ctx context.Context, now time.Time) error {
 		if err := r.removeAll(ctx, path.Join(r.trash.root, e.Name)); err != nil {
 			return fmt.Errorf("prune trash: %w", err)
 		}
-	}
-	return nil
-}
-
-// removeAll removes what lies at p, and everything below if it is a directory; a link is removed, never followed.
-func (r *Replica) removeAll(ctx context.Context, p string) error {
-	c := r.lanes.Bulk
-	err := first(c.Do(ctx, sftpipe.Remove(p)))
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if fatal(ctx, err) {
-		return err
-	}
-	entries, listErr := c.ReadDir(ctx, p)
-	if errors.Is(listErr, fs.ErrPermission) { // a directory that its owner may not enter
-		c.Do(ctx, sftpipe.Setstat(p, private))
-		entries, listErr = c.ReadDir(ctx, p)
-	}
-	if listErr != nil {
-		return err
-	}
-	// A directory may have been read-only at the source; here it is on its way out.
-	files := []sftpipe.Request{sftpipe.Setstat(p, private)}
-	for _, e := range entries {
-		if !e.Attrs.IsDir() {
-			files = append(files, sftpipe.Remove(path.Join(p, e.Name)))
-		}
-	}
-	c.Do(ctx, files...)
-	for _, e := range entries {
-		if e.Attrs.IsDir() {
-			if err := r.removeAll(ctx, path.Join(p, e.Name)); err != nil {
-				return err
-			}
-		}
-	}
-	if err := first(c.Do(ctx, sftpipe.Rmdir(p))); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
 	}
 	return nil
 }
