@@ -10,6 +10,7 @@ import (
 const switched = "A 81.2.69.142 60"
 
 func TestProdDiesAndFailsBackByHand(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.start()
 	w.ready()
@@ -40,6 +41,7 @@ func TestProdDiesAndFailsBackByHand(t *testing.T) {
 }
 
 func TestAutomaticFailback(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.set("mode", `"auto"`)
 	w.start()
@@ -55,6 +57,7 @@ func TestAutomaticFailback(t *testing.T) {
 }
 
 func TestUplinkCut(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.start()
 	w.ready()
@@ -72,6 +75,7 @@ func TestUplinkCut(t *testing.T) {
 }
 
 func TestStandbyDead(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.start()
 	w.ready()
@@ -94,6 +98,7 @@ func TestStandbyDead(t *testing.T) {
 }
 
 func TestHomeAddressIsFollowed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.start()
 	w.ready()
@@ -110,6 +115,7 @@ func TestHomeAddressIsFollowed(t *testing.T) {
 }
 
 func TestForeignRecord(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.start()
 	w.ready()
@@ -134,6 +140,7 @@ func TestForeignRecord(t *testing.T) {
 }
 
 func TestApiDownThenUp(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.start()
 	w.ready()
@@ -149,6 +156,7 @@ func TestApiDownThenUp(t *testing.T) {
 }
 
 func TestFailbackRefusedWhileProdIsDown(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.start()
 	w.ready()
@@ -166,6 +174,7 @@ func TestFailbackRefusedWhileProdIsDown(t *testing.T) {
 }
 
 func TestFailoverByHandHolds(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.set("mode", `"auto"`)
 	w.start()
@@ -182,6 +191,7 @@ func TestFailoverByHandHolds(t *testing.T) {
 }
 
 func TestPause(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.start()
 	w.ready()

@@ -103,10 +103,14 @@ func (s *site) send(ctx context.Context, f func(*failover.Observation)) bool {
 	}
 }
 
-// call has the loop do f and waits until it has.
+// call has the loop do f, and waits until it has and everybody can see it.
 func (s *site) call(ctx context.Context, f func(failover.Observation)) error {
 	done := make(chan struct{})
-	if !s.send(ctx, func(o *failover.Observation) { defer close(done); f(*o) }) {
+	if !s.send(ctx, func(o *failover.Observation) {
+		defer close(done)
+		f(*o)
+		s.publish()
+	}) {
 		return context.Cause(ctx)
 	}
 	select {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -29,6 +30,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("RELEVE_TEST_WATCHDOG") == "1" {
 		os.Exit(watchdog.Main(watchdog.Env{Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv}))
 	}
+	_ = flag.Set("test.parallel", "12") // the tests mostly wait
 	os.Exit(m.Run())
 }
 
@@ -273,7 +275,7 @@ func (w *world) until(what string, ok func(status) bool) status {
 
 func (w *world) eventually(what string, ok func() bool) {
 	w.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	deadline := time.After(patience)
 	for !ok() {
@@ -338,9 +340,10 @@ func (w *world) served() string {
 
 // phone keeps the messages that reach the owner.
 type phone struct {
-	url string
-	mu  sync.Mutex
-	got []message
+	url   string
+	close func()
+	mu    sync.Mutex
+	got   []message
 }
 
 type message struct{ Event, Subject, Text string }
@@ -358,7 +361,7 @@ func newPhone(t *testing.T) *phone {
 		p.got = append(p.got, m)
 	}))
 	t.Cleanup(server.Close)
-	p.url = server.URL
+	p.url, p.close = server.URL, server.Close
 	return p
 }
 
