@@ -178,7 +178,7 @@ func (g *agent) conditions(now time.Time) []condition {
 		all = append(all, s.conditions(now)...)
 	}
 	for _, e := range g.engines {
-		all = append(all, e.conditions()...)
+		all = append(all, e.conditions(now)...)
 	}
 	return all
 }
@@ -205,11 +205,11 @@ func (s *standby) conditions(now time.Time) []condition {
 	return nil
 }
 
-func (e *engine) conditions() []condition {
+func (e *engine) conditions(now time.Time) []condition {
 	s := e.snapshot()
 	var all []condition
 	where := s.where()
-	if len(s.held) > 0 {
+	if len(s.held) > 0 && now.Sub(s.heldAt) >= alarmEvery { // not while a large folder is still being deleted
 		lines := make([]string, 0, len(s.held))
 		for _, d := range s.held[:min(len(s.held), 20)] {
 			lines = append(lines, fmt.Sprintf("  %s (%s)", printable(d.Path), entries(d.Count)))

@@ -2,7 +2,9 @@ package syncagent
 
 import (
 	"fmt"
+	"path"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +30,7 @@ type folderStatus struct {
 	pending      int
 	held         []plan.Delete
 	heldWhy      string
+	heldAt       time.Time // when held last changed
 	inSyncSince  time.Time // zero while it is not
 	lastPush     time.Time
 	problems     []string // what could not be pushed, as sentences
@@ -136,22 +139,41 @@ func (e *engine) watched(w watch.Status) {
 // to them.
 func (e *engine) hold(held []plan.Delete, why string, l view) {
 	e.update(func(s *folderStatus) {
+		before := s.held
 		if l.scope.All {
 			s.held = nil
 		}
-		s.held = slices.DeleteFunc(s.held, func(d plan.Delete) bool {
+		s.held = slices.DeleteFunc(slices.Clone(s.held), func(d plan.Delete) bool {
 			_, back := l.src[d.Path]
 			return back
 		})
-		for _, d := range held {
-			if !slices.Contains(s.held, d) {
-				s.held = append(s.held, d)
-			}
-		}
+		s.held = topmost(append(s.held, held...))
 		if why != "" {
 			s.heldWhy = why
 		}
+		if !slices.Equal(s.held, before) {
+			s.heldAt = time.Now()
+		}
 	})
+}
+
+// topmost sorts deletions by path and leaves out what lies below another one: a folder that is deleted step by step
+// is named once, when its own turn has come.
+func topmost(held []plan.Delete) []plan.Delete {
+	slices.SortFunc(held, func(a, b plan.Delete) int { return strings.Compare(a.Path, b.Path) })
+	at := map[string]bool{}
+	var tops []plan.Delete
+	for _, d := range held {
+		covered := at[d.Path]
+		for dir := path.Dir(d.Path); dir != "." && !covered; dir = path.Dir(dir) {
+			covered = at[dir]
+		}
+		if !covered {
+			at[d.Path] = true
+			tops = append(tops, d)
+		}
+	}
+	return tops
 }
 
 // settled closes a round: it says whether the replica equals the source now.

@@ -2,6 +2,7 @@ package syncagent
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -85,5 +86,13 @@ func TestGuard(t *testing.T) {
 				t.Error("an approval was good for a second time")
 			}
 		})
+	}
+}
+
+func TestTopmostNamesAFolderOnce(t *testing.T) {
+	got := topmost([]plan.Delete{{Path: "a/b/c", Count: 1}, {Path: "a-b", Count: 1}, {Path: "a", Count: 9}, {Path: "a/b", Count: 3}, {Path: "z/y", Count: 2}, {Path: "a", Count: 9}})
+	want := []plan.Delete{{Path: "a", Count: 9}, {Path: "a-b", Count: 1}, {Path: "z/y", Count: 2}}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }

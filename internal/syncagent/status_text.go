@@ -10,6 +10,9 @@ import (
 	"releve/internal/plan"
 )
 
+// heldShown is how many held deletions fit on a terminal beside everything else.
+const heldShown = 12
+
 // lines is the status for a terminal: what is wrong first, then each folder, then each backup.
 func (r statusReport) lines() []string {
 	lines := []string{fmt.Sprintf("syncagent %s: %s", r.Version, r.State)}
@@ -19,8 +22,11 @@ func (r statusReport) lines() []string {
 	lines = append(lines, "")
 	for _, f := range r.Folders {
 		lines = append(lines, fmt.Sprintf("%-14s to %-10s %-8s %s", f.Name, f.Backup, stateWords(f.State), f.detail(r.Time)))
-		for _, h := range f.Held {
+		for _, h := range f.Held[:min(len(f.Held), heldShown)] {
 			lines = append(lines, fmt.Sprintf("%18s held: deletion of %s (%s)", "", h.Path, entries(h.Entries)))
+		}
+		if more := len(f.Held) - heldShown; more > 0 {
+			lines = append(lines, fmt.Sprintf("%18s and %d more; \"syncagent status --json\" names them all", "", more))
 		}
 		for _, p := range first3(f.Problems) {
 			lines = append(lines, fmt.Sprintf("%18s %s", "", p))
