@@ -276,20 +276,21 @@ func TestDamagedFilesAreSetAside(t *testing.T) {
 	p := newPhone("a")
 	say(t, open(t, dir, p), "good")
 	say(t, open(t, dir, p), "torn")
+	say(t, open(t, dir, p), "newer")
 	files, err := filepath.Glob(dir + "/*.json")
-	if err != nil || len(files) != 2 {
+	if err != nil || len(files) != 3 {
 		t.Fatal(files, err)
 	}
 	for _, f := range files {
 		if text := readFile(t, f); strings.Contains(text, `"torn"`) {
 			os.WriteFile(f, []byte(text[:len(text)/2]), 0o600)
+		} else if strings.Contains(text, `"newer"`) {
+			os.WriteFile(f, []byte(strings.Replace(text, "{", `{"added":1,`, 1)), 0o600)
 		}
 	}
 	os.WriteFile(dir+"/.half.json123", []byte("{"), 0o600)
 	os.WriteFile(dir+"/alien.json", []byte(`{"version":1,"channel":"a","posted":"2026-11-22T03:04:05Z","message":{"Event":"x"}}`), 0o600)
 	os.Mkdir(dir+"/folder.json", 0o700)
-	text := readFile(t, files[0])
-	os.WriteFile(dir+"/newer.json", []byte(strings.Replace(text, "{", `{"added":1,`, 1)), 0o600)
 	o := open(t, dir, p)
 	if o.Pending() != 1 {
 		t.Errorf("%d pending, want the good one", o.Pending())
