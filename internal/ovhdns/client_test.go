@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"releve/internal/ovhdns"
@@ -180,17 +181,19 @@ func TestHiddenTimeCallIsBounded(t *testing.T) {
 // TestTimeCallFails: before a signature there is no call, and no effect.
 func TestTimeCallFails(t *testing.T) {
 	for name, f := range faults() {
-		w := newWorld(t, ovhworld.Options{}, prodRows...)
-		c := newClient(t, config(listen(t, w)))
-		f.Path, f.Effect, f.Times = "/auth/time", ovhworld.Nothing, -1
-		stop := w.Fail(f)
-		out, err := c.Replace(t.Context(), zone, site, home, nil)
-		if err == nil || out.Pending || len(w.Effects()) > 0 || errors.Is(err, ovhdns.ErrUnconfirmed) {
-			t.Errorf("%s: %v %+v", name, err, out)
-		}
-		stop()
-		replace(t, c, site, home)
-		settledAt(t, w, "www", home)
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, ovhworld.Options{}, prodRows...)
+			c := newClient(t, inMemory(w))
+			f.Path, f.Effect, f.Times = "/auth/time", ovhworld.Nothing, -1
+			stop := w.Fail(f)
+			out, err := c.Replace(t.Context(), zone, site, home, nil)
+			if err == nil || out.Pending || len(w.Effects()) > 0 || errors.Is(err, ovhdns.ErrUnconfirmed) {
+				t.Errorf("%s: %v %+v", name, err, out)
+			}
+			stop()
+			replace(t, c, site, home)
+			settledAt(t, w, "www", home)
+		})
 	}
 }
 
