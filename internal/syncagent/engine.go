@@ -24,10 +24,6 @@ const (
 	recordEvery = 30 * time.Second
 	// pruneEvery is the pause between two looks into the trash.
 	pruneEvery = time.Hour
-	// againMin is the pause before paths are looked at again whose source changed under our hands.
-	againMin = 200 * time.Millisecond
-	// failMin and failMax bound the pause before failed paths are tried again.
-	failMin, failMax = 2 * time.Second, 30 * time.Second
 )
 
 // errDue ends a session's following after fullEvery: the replica is listed and compared as after a reconnection.
@@ -45,6 +41,7 @@ type engine struct {
 	record string // the record's file
 	owner  string // what the record is about
 	id     string // of this process, for temporary names
+	pace   pace
 
 	root       *tree.Root
 	remembered tree.Tree   // what is remembered of the replica, until it is listed
@@ -72,6 +69,7 @@ func newEngine(f Folder, l *link, stateDir, id string, log *slog.Logger) *engine
 		record: filepath.Join(stateDir, "record-"+f.Name+"-"+l.backup.Name),
 		owner:  f.Source + "\x00" + l.backup.Name + "\x00" + f.Target,
 		id:     id,
+		pace:   normalPace(),
 		guard:  guard{limits: plan.Limits{Count: f.MaxDelete, Percent: f.MaxDeletePercent}},
 		wake:   make(chan struct{}, 1),
 	}
@@ -94,7 +92,7 @@ func (e *engine) run(ctx context.Context) error {
 	}
 	defer stop()
 
-	pause := failMin
+	pause := e.pace.fail
 	for ctx.Err() == nil {
 		s, err := e.link.await(ctx)
 		if err != nil {
@@ -117,8 +115,8 @@ func (e *engine) run(ctx context.Context) error {
 		if errors.Is(err, errDue) {
 			continue
 		}
-		if time.Since(began) > failMax {
-			pause = failMin
+		if time.Since(began) > e.pace.failMax {
+			pause = e.pace.fail
 		}
 		if !errors.Is(err, errReread) {
 			e.waiting(err)
@@ -127,7 +125,7 @@ func (e *engine) run(ctx context.Context) error {
 		if !sleep(ctx, pause) {
 			return nil
 		}
-		pause = min(2*pause, failMax)
+		pause = min(2*pause, e.pace.failMax)
 	}
 	return nil
 }
@@ -147,7 +145,7 @@ func (e *engine) watch(ctx context.Context) (*watch.Watcher, func()) {
 			}
 		}
 		e.waiting(fmt.Errorf("watch source: %w", err))
-		if !sleep(ctx, failMax) {
+		if !sleep(ctx, e.pace.failMax) {
 			return nil, nil
 		}
 	}

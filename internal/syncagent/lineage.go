@@ -43,7 +43,7 @@ func (e *engine) holdLineages(p plan.Plan, l view) plan.Plan {
 	if len(unfinished) == 0 {
 		return p
 	}
-	e.todo.later(time.Now(), []string{"live"}, againMin, failMax)
+	e.todo.later(time.Now(), []string{"live"}, e.pace.again, e.pace.failMax)
 	return plan.Without(p, func(p string) bool {
 		for name := range unfinished {
 			if below(p, "live/"+name) || below(p, "archive/"+name) || p == "renewal/"+name+".conf" {

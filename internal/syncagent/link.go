@@ -17,8 +17,6 @@ import (
 const (
 	// dialTimeout bounds one attempt to connect: about 18 round trips over two hops.
 	dialTimeout = 40 * time.Second
-	// retryMin and retryMax bound the pause between two attempts.
-	retryMin, retryMax = time.Second, 30 * time.Second
 	// penalty is the least pause after a refused login: OpenSSH's PerSourcePenalties locks an address out that keeps
 	// failing, the bastion's other users included.
 	penalty = 30 * time.Second
@@ -98,6 +96,7 @@ func (s *session) close() {
 type link struct {
 	backup Backup
 	log    *slog.Logger
+	pace   pace
 
 	mu      sync.Mutex
 	session *session
@@ -107,13 +106,13 @@ type link struct {
 }
 
 func newLink(b Backup, log *slog.Logger) *link {
-	return &link{backup: b, log: log.With("backup", b.Name), since: time.Now(), changed: make(chan struct{})}
+	return &link{backup: b, log: log.With("backup", b.Name), pace: normalPace(), since: time.Now(), changed: make(chan struct{})}
 }
 
 // run connects, holds the connection until it ends, and connects again, for ever. The bastion's name is resolved at
 // each attempt: it follows a changing address.
 func (l *link) run(ctx context.Context) error {
-	pause := retryMin
+	pause := l.pace.retry
 	for {
 		s, err := connect(ctx, l.backup)
 		if err == nil {
@@ -122,8 +121,8 @@ func (l *link) run(ctx context.Context) error {
 			began := time.Now()
 			err = hold(ctx, s)
 			s.close()
-			if time.Since(began) > retryMin {
-				pause = retryMin // it worked; what broke it may be gone at once
+			if time.Since(began) > l.pace.retry {
+				pause = l.pace.retry // it worked; what broke it may be gone at once
 			}
 		}
 		if ctx.Err() != nil {
@@ -136,7 +135,7 @@ func (l *link) run(ctx context.Context) error {
 		if !sleep(ctx, wait) {
 			return nil
 		}
-		pause = min(2*pause, retryMax)
+		pause = min(2*pause, l.pace.retryMax)
 	}
 }
 

@@ -78,9 +78,9 @@ func (e *engine) apply(ctx context.Context, r *push.Replica, p plan.Plan) error 
 	e.report(out, time.Since(began))
 	switch {
 	case len(out.Failed) > 0:
-		e.todo.later(time.Now(), failedPaths(out), failMin, failMax)
+		e.todo.later(time.Now(), failedPaths(out), e.pace.fail, e.pace.failMax)
 	case len(out.Again) > 0:
-		e.todo.later(time.Now(), nil, againMin, failMax)
+		e.todo.later(time.Now(), nil, e.pace.again, e.pace.failMax)
 	default:
 		e.todo.calm()
 	}
@@ -188,7 +188,7 @@ func (e *engine) believe(p plan.Plan, l view) plan.Plan {
 		// A name that is moved while its directory is read can be missed: look once more before believing.
 		_, err := e.root.Lstat(del.Path)
 		if !errors.Is(err, fs.ErrNotExist) {
-			e.todo.later(time.Now(), []string{del.Path}, againMin, failMax)
+			e.todo.later(time.Now(), []string{del.Path}, e.pace.again, e.pace.failMax)
 			return true
 		}
 		return false

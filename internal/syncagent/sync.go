@@ -105,7 +105,7 @@ func (e *engine) once(ctx context.Context, r *push.Replica) (bool, error) {
 		if e.todo.pending() == 0 && !e.todo.due(time.Now()) {
 			break
 		}
-		if !sleep(ctx, time.Until(e.todo.next(time.Now().Add(failMin)))) {
+		if !sleep(ctx, time.Until(e.todo.next(time.Now().Add(e.pace.fail)))) {
 			return false, context.Cause(ctx)
 		}
 	}

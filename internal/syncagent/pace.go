@@ -1,0 +1,22 @@
+package syncagent
+
+import "time"
+
+// pace is how long the agent waits before it tries something again. Pauses double from the lower to the upper bound.
+type pace struct {
+	// again is the first pause before paths are looked at again whose source changed under our hands.
+	again time.Duration
+	// fail and failMax bound the pause before failed paths are tried again.
+	fail, failMax time.Duration
+	// retry and retryMax bound the pause between two attempts to connect.
+	retry, retryMax time.Duration
+}
+
+// normalPace is everybody's but the tests'.
+func normalPace() pace {
+	return pace{
+		again: 200 * time.Millisecond,
+		fail:  2 * time.Second, failMax: 30 * time.Second,
+		retry: time.Second, retryMax: 30 * time.Second,
+	}
+}
