@@ -81,6 +81,27 @@ func until(t *testing.T, w *watch.Watcher, path string) watch.Changes {
 	}
 }
 
+// wait waits for a status; it may be another for a moment, while a directory is taken in again.
+func wait(t *testing.T, w *watch.Watcher, good func(watch.Status) bool) watch.Status {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
+		s := w.Status()
+		if good(s) {
+			return s
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("status %+v", s)
+		}
+	}
+}
+
+func watches(t *testing.T, w *watch.Watcher, n int) {
+	t.Helper()
+	wait(t, w, func(s watch.Status) bool { return s.Watches == n })
+}
+
 func names(c watch.Changes, path string) bool {
 	return c.All || slices.Contains(c.Paths, path) || slices.ContainsFunc(c.Subtrees, func(s string) bool {
 		return s == path || strings.HasPrefix(path, s+"/")

@@ -54,12 +54,9 @@ func TestWatchesRunOut(t *testing.T) {
 		until(t, w, sub+"/new/deep/f")
 	}
 	free.Store(1000)
-	deadline := time.Now().Add(patience)
-	for s = w.Status(); s.Polled > 0 || len(s.Problems) > 0; s = w.Status() {
-		if time.Now().After(deadline) {
-			t.Fatalf("watches are not taken: %+v", s)
-		}
-		time.Sleep(time.Millisecond)
+	s = wait(t, w, func(s watch.Status) bool { return s.Polled == 0 })
+	if len(s.Problems) > 0 {
+		t.Errorf("all is watched: %q", s.Problems)
 	}
 	for i := range 10 {
 		sub := fmt.Sprintf("d%d/sub/new/deep/f", i)
@@ -129,7 +126,7 @@ func TestDirectoryThatCannotBeRead(t *testing.T) {
 	until(t, w, "a/b")
 	write(t, filepath.Join(root, "a", "b", "f"), "x")
 	until(t, w, "a/b/f")
-	if s := w.Status(); s.Watches != 3 || s.Polled != 0 || s.Problems != nil {
+	if s := wait(t, w, func(s watch.Status) bool { return s.Watches == 3 && s.Polled == 0 }); s.Problems != nil {
 		t.Errorf("status %+v", s)
 	}
 }
