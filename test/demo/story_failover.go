@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// promise is DESIGN's: from production's death to an accepted refresh of the zone, with the default configuration.
+const promise = 45 * time.Second
+
+// cutLine takes the home's own line away. Production looks dead from there, and must not be held for it.
+func (s *story) cutLine(ctx context.Context) error {
+	s.say.heading("The home's own line is cut")
+	var st watchdogStatus
+	look := func() error {
+		st = watchdogStatus{}
+		return s.dog.status(ctx, &st)
+	}
+	if err := look(); err != nil {
+		return err
+	}
+	from := st.Sites[0].Rounds
+	s.w.cutLine(true)
+	s.say.aside("Every probe of production fails now, and so do the watchdog's references; OVH's API goes on answering, to tempt it.")
+	const rounds = 3
+	err := s.await(ctx, fmt.Sprintf("%d rounds of probes that say nothing of production", rounds), 40*time.Second, 250*time.Millisecond, func() (bool, string) {
+		if err := look(); err != nil {
+			return false, err.Error()
+		}
+		site := st.Sites[0]
+		// The round that was under way when the line was cut may have seen production well.
+		return st.Uplink == "down" && site.Verdict == "unknown" && site.Rounds >= from+rounds+1, fmt.Sprintf("%+v", st)
+	})
+	if err != nil {
+		return err
+	}
+	published, err := s.w.published(ctx)
+	if err != nil {
+		return err
+	}
+	if site := st.Sites[0]; site.Failures != 0 || site.State != "normal" || published != s.before {
+		return fmt.Errorf("expected: no failure counted, nothing switched\ninstead: %d failures, state %s, the zone holds %s", site.Failures, site.State, published)
+	}
+	s.say.good("%d rounds of failed probes: verdict “unknown”, no failure counted, the zone untouched", rounds)
+	began := time.Now()
+	s.w.cutLine(false)
+	err = s.await(ctx, "the watchdog to see production again", 30*time.Second, 100*time.Millisecond, func() (bool, string) {
+		if err := look(); err != nil {
+			return false, err.Error()
+		}
+		site := st.Sites[0]
+		return site.Verdict == "up" && site.ready() && st.Home.IPv4 == home1, fmt.Sprintf("%+v", st)
+	})
+	if err != nil {
+		return err
+	}
+	s.say.timed(time.Since(began), "the line is back: production is “up” again")
+	return nil
+}
+
+// failOver kills production and follows what comes of it.
+func (s *story) failOver(ctx context.Context) error {
+	s.say.heading("Production dies")
+	s.messages()
+	killed := time.Now()
+	s.w.killProd()
+	if _, err := s.w.visit(ctx, "/"); err == nil {
+		return errors.New("expected: no answer from a dead production; instead: one")
+	}
+	s.say.text("production's ports are closed; visitors see nothing")
+	want := fmt.Sprintf("A %s ttl 60", home1)
+	if err := s.publishedIs(ctx, want, promise+publishDelay); err != nil {
+		return err
+	}
+	took := time.Since(killed)
+	s.say.timed(took, "the name server serves %s", want)
+	if err := s.explain(ctx, killed); err != nil {
+		return err
+	}
+	if err := s.opens(ctx, "the standby", home1); err != nil {
+		return err
+	}
+	s.say.aside("(The visitor looked the name up at the demo's name server. %s is nobody's here: the demo plays home's router,", home1)
+	s.say.aside("which leads the house's present address, and no other, to the standby's web server.)")
+	return s.told(ctx)
+}
+
+// explain says where the time went.
+func (s *story) explain(ctx context.Context, killed time.Time) error {
+	var st watchdogStatus
+	err := s.await(ctx, "the watchdog to see the switch published", 30*time.Second, 100*time.Millisecond, func() (bool, string) {
+		st = watchdogStatus{}
+		if err := s.dog.status(ctx, &st); err != nil {
+			return false, err.Error()
+		}
+		last := st.Sites[0].LastSwitch
+		return st.Sites[0].State == "failed_over" && last != nil && last.Accepted != nil && last.Published != nil, fmt.Sprintf("%+v", st.Sites[0])
+	})
+	if err != nil {
+		return err
+	}
+	last := st.Sites[0].LastSwitch
+	s.say.aside("down after five failures in a row: %s; accepted by OVH %s later; published %s after that",
+		short(last.Decided.Sub(killed)), short(last.Accepted.Sub(last.Decided)), short(last.Published.Sub(*last.Accepted)))
+	if d := last.Accepted.Sub(killed); d > promise {
+		return fmt.Errorf("expected: the switch accepted by OVH within %s; instead: after %s", short(promise), short(d))
+	}
+	return nil
+}
+
+// opens visits the site under its own name, and wants it from an address, with the latest certificate.
+func (s *story) opens(ctx context.Context, who, address string) error {
+	v, err := s.w.visit(ctx, "/")
+	if err != nil {
+		return fmt.Errorf("expected: the site, from %s; instead: %w", who, err)
+	}
+	if v.Address != address || v.Status != 200 || !strings.Contains(v.Body, "A site worth keeping up") || v.Serial != s.serial {
+		return fmt.Errorf("expected: the site from %s at %s; instead: status %d from %s, certificate %s, body %q", who, address, v.Status, v.Address, v.Serial, v.Body)
+	}
+	s.say.timed(v.Took, "%s opens, from %s, at %s, with a valid certificate of its name", s.w.url("/"), who, v.Address)
+	return nil
+}
+
+// told wants one message by each channel about the switch.
+func (s *story) told(ctx context.Context) error {
+	count := func() (ifttt, mail int) {
+		for _, m := range s.w.inbox.all()[s.shown:] {
+			if m.Via == "IFTTT" {
+				ifttt++
+			} else {
+				mail++
+			}
+		}
+		return ifttt, mail
+	}
+	err := s.await(ctx, "one message by IFTTT and one by mail", 30*time.Second, 50*time.Millisecond, func() (bool, string) {
+		ifttt, mail := count()
+		return ifttt >= 1 && mail >= 1, fmt.Sprintf("%d and %d", ifttt, mail)
+	})
+	if err != nil {
+		return err
+	}
+	if ifttt, mail := count(); ifttt != 1 || mail != 1 {
+		return fmt.Errorf("expected: one message by IFTTT and one by mail; instead: %d and %d: %v", ifttt, mail, s.w.inbox.all()[s.shown:])
+	}
+	s.say.good("the owner was told once by each channel:")
+	s.messages()
+	return nil
+}
+
+// followHome gives the house another address.
+func (s *story) followHome(ctx context.Context) error {
+	s.say.heading("The home gets another address")
+	began := time.Now()
+	s.w.moveHome(home2)
+	if _, err := s.w.visit(ctx, "/"); err == nil {
+		return fmt.Errorf("expected: nobody at %s any more; instead: an answer", home1)
+	}
+	s.say.text("%s is %s's no more; visitors are led nowhere", home1, "the house")
+	want := fmt.Sprintf("A %s ttl 60", home2)
+	if err := s.publishedIs(ctx, want, time.Minute+publishDelay); err != nil {
+		return err
+	}
+	s.say.timed(time.Since(began), "the name server serves %s", want)
+	return s.opens(ctx, "the standby", home2)
+}
+
+// failBack brings production back, first its machine and then its name.
+func (s *story) failBack(ctx context.Context) error {
+	s.say.heading("Production comes back")
+	away := fmt.Sprintf("A %s ttl 60", home2)
+	var st watchdogStatus
+	if err := s.dog.status(ctx, &st); err != nil {
+		return err
+	}
+	from := st.Sites[0].Rounds
+	if err := s.w.reviveProd(); err != nil {
+		return err
+	}
+	if err := put(filepath.Join(s.w.webroot, "index.html"), []byte(page("third")), 0o644); err != nil {
+		return err
+	}
+	edited := time.Now()
+	const rounds = 3
+	err := s.await(ctx, fmt.Sprintf("production to be “up” for %d rounds", rounds), 40*time.Second, 250*time.Millisecond, func() (bool, string) {
+		st = watchdogStatus{}
+		if err := s.dog.status(ctx, &st); err != nil {
+			return false, err.Error()
+		}
+		return st.Sites[0].Verdict == "up" && st.Sites[0].Rounds > from+rounds, fmt.Sprintf("%+v", st.Sites[0])
+	})
+	if err != nil {
+		return err
+	}
+	published, err := s.w.published(ctx)
+	if err != nil {
+		return err
+	}
+	if st.Sites[0].Serving != "standby" || published != away {
+		return fmt.Errorf("expected: the standby to serve until it is told otherwise; instead: %s serves, the zone holds %s", st.Sites[0].Serving, published)
+	}
+	s.say.good("production answers again, and nothing is switched: fail-back is by hand, unless configured otherwise")
+
+	s.say.command("watchdog failback " + siteName)
+	began := time.Now()
+	output, err := s.dog.run(ctx, "failback", siteName)
+	if err != nil {
+		return err
+	}
+	took := time.Since(began)
+	s.say.quote(output)
+	if err := s.publishedIs(ctx, s.before, time.Second); err != nil {
+		return err
+	}
+	if got := s.w.records(); got != s.before {
+		return fmt.Errorf("expected: exactly the records from before, %s; instead: %s", s.before, got)
+	}
+	s.say.timed(took, "the name server serves exactly what it did at first: %s", s.before)
+	if err := s.opens(ctx, "production", prodIPv4); err != nil {
+		return err
+	}
+	if err := s.identical(ctx, "webroot"); err != nil {
+		return err
+	}
+	s.say.timed(time.Since(edited), "a page that was edited while the standby served is on the replica too, after at most")
+	s.messages()
+	return nil
+}
