@@ -301,8 +301,11 @@ func (s *State) readZone(o Observation, p Policy) {
 	}
 	have := *o.Zone
 	first := !s.ZoneSeen
-	s.ZoneSeen = true
 	kind := s.classify(have, o.Home, p)
+	if first && len(o.Home) == 0 && kind != ofProd {
+		return // they may be ours: wait until we know where home is
+	}
+	s.ZoneSeen = true
 	if first && s.Term == 0 && s.Intent == nil && kind == ofStandby {
 		// We know of no switch and yet the standby serves: our memory was
 		// lost. It may have been somebody's wish, so it is not undone unasked.

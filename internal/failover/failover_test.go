@@ -437,6 +437,18 @@ func TestLostMemory(t *testing.T) {
 	}
 }
 
+// Before home's address is known, nobody can say that records are foreign.
+func TestLostMemoryAndHomeUnknown(t *testing.T) {
+	w := newSite(t)
+	w.zone = failover.Records{{Addr: homes[0], TTL: 60}}
+	w.home = nil
+	w.read()
+	w.want(failover.Normal, failover.Prod)
+	w.home = homes[:1]
+	w.read()
+	w.want(failover.FailedOver, failover.Standby)
+}
+
 func TestPartial(t *testing.T) {
 	w := newSite(t)
 	for range 6 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"time"
 
 	"releve/internal/failover"
@@ -54,7 +55,7 @@ func (k siteCheck) standby(ctx context.Context, t probe.Target) {
 	checks, r := standbyChecks(ctx, t, k.site.StandbyAddress, now())
 	for _, c := range checks {
 		if c.OK {
-			k.good("%s: standby at %s: %s %s", k.site.Name, k.site.StandbyAddress, c.Name, c.Why)
+			k.good("%s: standby at %s: %s", k.site.Name, k.site.StandbyAddress, strings.TrimSpace(c.Name+" "+c.Why))
 			continue
 		}
 		remedy := "the web server here must serve the site under its own name, as prod does"
@@ -146,7 +147,7 @@ func (k siteCheck) nameServers(ctx context.Context, have failover.Records) {
 			"%s: not all name servers serve what OVH's API says: %v", name, err)
 		return
 	}
-	k.good("%s: all %d name servers serve what OVH's API says", name, len(servers))
+	k.good("%s: every name server (%d) serves what OVH's API says", name, len(servers))
 }
 
 func (k siteCheck) budget(ctx context.Context, have failover.Records) {

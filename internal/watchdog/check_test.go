@@ -35,7 +35,7 @@ func TestCheck(t *testing.T) {
 			"✓ state directory", "! the watchdog is not running", "✓ you are told by webhook", "✓ home's IPv4 address is 81.2.69.142",
 			"✓ own line: 3 of 3", "✓ OVH's API answers", "✓ the key at OVH has all rights for zone example.net, without an end",
 			"prod answers at 127.0.0.1", "✓ www.example.net: standby at", "certificate valid for 89 days",
-			"✓ www.example.net: the zone holds prod's records", "✓ www.example.net: all 1 name servers", "✓ www.example.net: a fail-over takes up to",
+			"✓ www.example.net: the zone holds prod's records", "✓ www.example.net: every name server (1)", "✓ www.example.net: a fail-over takes up to",
 		}},
 		{"TTL too high", func(w *world) {
 			w.ovh.Edit(zone, func(r []ovhworld.Record) []ovhworld.Record { r[0].TTL = 0; return r })
@@ -51,7 +51,7 @@ func TestCheck(t *testing.T) {
 		{"wrong key", func(w *world) { w.set("consumer_key", `"nonsense"`) }, 1, []string{"✗ the key at OVH", "createToken"}},
 		{"API down", func(w *world) { w.ovh.Down() }, 1, []string{"✗ OVH's API does not answer"}},
 		{"clock off", func(w *world) {
-			w.ovh.Change(func(o *ovhworld.Options) { o.Skew = 10 * time.Minute })
+			w.ovh.Change(func(o *ovhworld.Options) { o.Skew = 10*time.Minute + 30*time.Second })
 		}, 1, []string{"✗ this machine's clock differs from OVH's by 10m"}},
 		{"alias", func(w *world) {
 			w.ovh.Edit(zone, func([]ovhworld.Record) []ovhworld.Record {
@@ -87,6 +87,8 @@ func TestCheck(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			w.set("prod", `["127.0.0.1"]`)
+			w.set("interval", `"5s"`)
+			w.set("timeout", `"5s"`)
 			w.ovh.Edit(zone, onlyIPv4)
 			c.spoil(w)
 			w.check(c.code, c.wants...)

@@ -61,11 +61,7 @@ func TestKilledAtEachCall(t *testing.T) {
 				w.in("failed_over", "standby")
 				w.zoneIs(switched)
 				w.told("failed_over")
-				if err := w.prod.Resume(); err != nil {
-					t.Fatal(err)
-				}
-				w.until("prod up", func(st status) bool { return st.Sites[0].Verdict == "up" })
-				w.mustCommand("failback", name)
+				w.failback()
 				w.zoneIs(before)
 				if st := w.in("normal", "prod"); st.Sites[0].LastSwitch.Term != 2 {
 					t.Errorf("%d switches", st.Sites[0].LastSwitch.Term)

@@ -220,6 +220,9 @@ func (w *watchdog) homeChanged(ctx context.Context, before, after homeView) {
 		if err := saveJSON(w.store.homePath(), after); err != nil {
 			w.log.Error("home address is not on disk", "error", err)
 		}
+		for _, s := range w.sites {
+			hurry(s.reread) // whose the records are may be clear now
+		}
 	}
 	if before.IPv4.Agreed != after.IPv4.Agreed {
 		w.log.Info("sources of our address", "agreed", after.IPv4.Agreed, "why", after.IPv4.Why)

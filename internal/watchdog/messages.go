@@ -137,9 +137,16 @@ func (s *site) failedBack(sw failover.Switch, now time.Time) (subject string, te
 
 // done says what a published switch did, and how fast.
 func (s *site) done(sw failover.Switch) string {
-	return fmt.Sprintf("The name points at %s: %s. Decided at %s, accepted by OVH after %s, served by all its name servers after %s; visitors follow within %s.",
-		whose(sw.To), sw.Records, clock(sw.Decided), short(sw.Accepted.Sub(sw.Decided)), short(sw.Published.Sub(sw.Decided)),
+	return fmt.Sprintf("The name points at %s: %s. Decided at %s, accepted by OVH %s, served by all its name servers %s; visitors follow within %s.",
+		whose(sw.To), sw.Records, clock(sw.Decided), after(sw.Accepted.Sub(sw.Decided)), after(sw.Published.Sub(sw.Decided)),
 		short(longestTTL(sw.Before, s.get().ZoneTTL)))
+}
+
+func after(d time.Duration) string {
+	if d < time.Second {
+		return "at once"
+	}
+	return "after " + short(d)
 }
 
 func (s *site) downSince(t time.Time) string {

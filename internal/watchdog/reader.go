@@ -81,7 +81,12 @@ const (
 func (s *site) watchCredential(ctx context.Context) error {
 	for {
 		rights, err := s.reader.Rights(ctx, s.cfg.Zone)
-		if err == nil && rights.Known {
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			s.noteRefusal(err)
+		case rights.Known:
 			s.judgeCredential(rights)
 		}
 		d := 24 * time.Hour

@@ -24,7 +24,8 @@ type prober struct {
 	site   Site
 	target probe.Target // of the site, with its roots
 	uplink *uplink
-	failed bool // the last round had a failure
+	age    func() time.Duration // of an answer of the uplink that will do
+	failed bool                 // the last round had a failure
 }
 
 // run looks every interval until ctx ends, and gives each round to done. A round never outlasts its interval: the
@@ -53,7 +54,7 @@ func (p *prober) look(ctx context.Context) round {
 	var up probe.UplinkResult
 	var wg sync.WaitGroup
 	if p.failed {
-		wg.Go(func() { up = p.uplink.ask(ctx, timeout) })
+		wg.Go(func() { up = p.uplink.ask(ctx, timeout, p.age()) })
 	}
 	results := make([]probe.Result, len(p.site.Probe.Prod))
 	for i, addr := range p.site.Probe.Prod {
@@ -71,7 +72,7 @@ func (p *prober) look(ctx context.Context) round {
 		failed = failed || !results[i].OK
 	}
 	if failed && !p.failed {
-		up = p.uplink.ask(ctx, timeout)
+		up = p.uplink.ask(ctx, timeout, 0)
 	}
 	p.failed = failed
 	r.Verdict, r.Partial = failover.Judge(probes, failover.Reach{IPv4: up.IPv4 == probe.Up, IPv6: up.IPv6 == probe.Up})

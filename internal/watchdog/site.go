@@ -231,20 +231,30 @@ func (s *site) publish() {
 
 // rounds has prod looked at.
 func (s *site) rounds(ctx context.Context) error {
-	p := prober{site: s.cfg, target: s.target, uplink: s.uplink}
+	p := prober{site: s.cfg, target: s.target, uplink: s.uplink, age: s.uplinkAge}
 	return p.run(ctx, func(ctx context.Context, r round) {
 		s.set(func(v *siteView) { v.Round = r })
 		s.metrics.probed(r)
 		if r.Verdict == failover.Down {
-			// The decision will want to know, and this is cheap.
-			hurry(s.asked)
-			hurry(s.home.hurry)
+			hurry(s.asked) // the decision will want to know, and this is cheap
+			if s.get().State.Verdict != failover.Down {
+				s.home.ask()
+			}
 		}
 		s.send(ctx, func(o *failover.Observation) {
 			o.Probed, o.Verdict, o.Partial = true, r.Verdict, r.Partial
 			s.started = true
 		})
 	})
+}
+
+// uplinkAge spares the references in an outage that may last for hours: once the standby serves, nothing hangs on them
+// but the way back, and that is decided by prod's answers.
+func (s *site) uplinkAge() time.Duration {
+	if s.get().State.Goal == failover.Standby {
+		return s.pace
+	}
+	return 0
 }
 
 // homeChanged is called after each round of questions for our address.

@@ -181,9 +181,13 @@ func (s *site) problems(v siteView, bad func(report.State, string, ...any)) {
 		if in := st.Intent; in != nil && in.Err != "" {
 			err = ": " + in.Err
 		}
-		bad(report.Failing, "%s: prod is down and the name is being pointed at the standby%s", name, err)
-	case st.Goal == failover.Prod && st.Alarms[failover.EventCannotSwitch]:
-		bad(report.Failing, "%s: prod is down and the standby cannot take over: %s", name, v.Standby.Why())
+		bad(report.Failing, "%s: the name is being pointed at the standby%s", name, err)
+	case st.Goal == failover.Prod && st.Verdict == failover.Down && st.Alarms[failover.EventCannotSwitch]:
+		why := v.Standby.Why()
+		if st.Alarms[failover.EventForeignRecords] {
+			why = "the zone is not as we know it"
+		}
+		bad(report.Failing, "%s: prod is down and the standby cannot take over: %s", name, why)
 	case st.Phase == failover.Failing && st.Verdict == failover.Down:
 		bad(report.Degraded, "%s: prod does not answer, %d of %d times so far: %s", name, st.Failures, s.policy.Failures, s.why())
 	case st.Phase == failover.Held:

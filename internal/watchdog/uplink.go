@@ -32,12 +32,13 @@ func (u *uplink) state() (probe.UplinkResult, time.Time) {
 	return u.last, u.at
 }
 
-// ask asks the references now. An answer that was asked for after the call began is shared.
-func (u *uplink) ask(ctx context.Context, timeout time.Duration) probe.UplinkResult {
+// ask asks the references now. An answer that was asked for after the call began is shared, and a good one that is not
+// older than age.
+func (u *uplink) ask(ctx context.Context, timeout, age time.Duration) probe.UplinkResult {
 	called := u.now()
 	u.asking.Lock()
 	defer u.asking.Unlock()
-	if last, at := u.state(); at.After(called) {
+	if last, at := u.state(); at.After(called) || last.OK && at.After(called.Add(-age)) {
 		return last
 	}
 	began := u.now()
@@ -64,7 +65,7 @@ func (u *uplink) ask(ctx context.Context, timeout time.Duration) probe.UplinkRes
 // run looks now and then, so that the owner need not wait for an outage to learn that the references are no good.
 func (u *uplink) run(ctx context.Context) error {
 	for {
-		u.ask(ctx, uplinkTimeout)
+		u.ask(ctx, uplinkTimeout, 0)
 		if !wait(ctx, u.interval, nil) {
 			return nil
 		}

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("RELEVE_TEST_WATCHDOG") == "1" {
 		os.Exit(watchdog.Main(watchdog.Env{Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv}))
 	}
-	_ = flag.Set("test.parallel", "12") // the tests mostly wait
+	_ = flag.Set("test.parallel", "10") // the tests mostly wait
 	os.Exit(m.Run())
 }
 
@@ -156,8 +156,8 @@ max_switches_per_day = 4
 [site.probe]
 url = %q
 prod = [%q, %q]
-interval = "250ms"
-timeout = "250ms"
+interval = "500ms"
+timeout = "500ms"
 failures = 3
 successes = 3
 ca_file = %q
@@ -302,6 +302,21 @@ func (w *world) ready() {
 	w.until("a first look at everything", func(st status) bool {
 		s := st.Sites[0]
 		return s.Verdict == "up" && len(s.Records) == 2 && len(s.Ready) == 3 && s.Ready[0].OK && s.Ready[2].OK
+	})
+}
+
+// failback revives prod and goes back to it, as soon as prod is seen to be up.
+func (w *world) failback() {
+	w.Helper()
+	if err := w.prod.Resume(); err != nil {
+		w.Fatal(err)
+	}
+	w.eventually("a fail-back", func() bool {
+		code, _, errs := w.command("failback", name)
+		if code != 0 && !strings.Contains(errs, "refused: prod is down") {
+			w.Fatalf("failback: exit code %d: %s", code, errs)
+		}
+		return code == 0
 	})
 }
 
