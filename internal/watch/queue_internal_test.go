@@ -257,3 +257,53 @@ func TestShortenCoversTheSameGround(t *testing.T) {
 		}
 	})
 }
+
+// TestSubtreeCoversWhatVanishedBelowIt: an rm -rf is reported once, not once more for each of its files when
+// they turn out not to come back.
+func TestSubtreeCoversWhatVanishedBelowIt(t *testing.T) {
+	q := newQueue(100, 10)
+	look := func(now time.Time, r *round) {
+		for p, m := range r.marks {
+			if m.due = m.last.Add(unlinkGrace); m.due.After(now) {
+				m.gone = true
+				r.back[p] = m
+				continue
+			}
+			r.ready = append(r.ready, p)
+		}
+	}
+	got := consume(t, q, look, func() {
+		for _, p := range []string{"d/a", "d/b", "e"} {
+			q.path(time.Now(), p, removed, nil)
+			time.Sleep(time.Millisecond)
+		}
+		q.subtree(time.Now(), "d")
+		time.Sleep(time.Millisecond)
+		q.path(time.Now(), "d/b", created, nil) // this one came back
+	})
+	if len(got) != 3 || !slices.Equal(got[0].Subtrees, []string{"d"}) || !slices.Equal(got[1].Paths, []string{"e"}) ||
+		!slices.Equal(got[2].Paths, []string{"d/b"}) {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// TestOverflowsDoNotCauseARebuildEach: a folder that overflows the queue all the time is set up once in a while.
+func TestOverflowsDoNotCauseARebuildEach(t *testing.T) {
+	w, err := New(Config{Root: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	before := w.inotify
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // so that nothing is waited for
+	w.lost(ctx, "overflow")
+	if w.inotify != before {
+		t.Error("set up again right after it was set up")
+	}
+	w.rebuilt = w.rebuilt.Add(-time.Minute)
+	w.lost(ctx, "overflow")
+	if w.inotify == before || w.queue.all != "overflow" {
+		t.Error("not set up again after a minute")
+	}
+}
