@@ -10,7 +10,7 @@ import (
 )
 
 // width is the column that times are aligned to.
-const width = 96
+const width = 100
 
 // narrator prints the story. It is safe for concurrent use.
 type narrator struct {

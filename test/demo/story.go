@@ -69,15 +69,16 @@ func (s *story) tell(ctx context.Context) error {
 func (s *story) introduce() {
 	w, say := s.w, s.say
 	say.heading("The world")
-	say.text("production   https://%s:%s/ on %s; files in %s", siteName, w.port, strings.Join(w.prodAddrs(), " and "), filepath.Dir(w.webroot))
-	say.text("standby      on %s, at home, serves what the replica holds: %s", w.standby.Addr(), w.replica)
-	say.text("SSH          bastion %s, which alone can reach %s with its SFTP server", w.ssh.BastionAddr, w.ssh.BackupName)
-	say.text("OVH          API at %s, verifies signatures; publishes after %s", w.endpoint, short(publishDelay))
-	say.text("DNS          %s is authoritative for %s and serves %s", w.nsAddr, zoneName, s.before)
-	say.text("home         has the address %s, as two independent services say", w.home)
-	say.text("the owner    reads mail at %s and has IFTTT at %s", w.inbox.mailAddr, w.inbox.iftttURL)
-	say.aside("All of this lives in the demo's own process and listens on loopback. The two daemons are separate processes with")
-	say.aside("real configuration files (%s) and the default timings.", filepath.Join(w.dir, "*.toml"))
+	say.text("production  %s on %s", w.url("/"), strings.Join(w.prodAddrs(), " and "))
+	say.text("            its files: %s", filepath.Dir(w.webroot))
+	say.text("SSH         the bastion %s, which alone can reach %s and its SFTP server", w.ssh.BastionAddr, w.ssh.BackupName)
+	say.text("standby     at home, on %s, serves the replica: %s", w.standby.Addr(), w.replica)
+	say.text("home        has the public address %s, as two independent services say", w.home)
+	say.text("OVH         the API %s, which verifies signatures and publishes after %s", w.endpoint, short(publishDelay))
+	say.text("DNS         the zone's name server %s: %s", w.nsAddr, s.before)
+	say.text("the owner   mail server %s, IFTTT %s", w.inbox.mailAddr, w.inbox.iftttURL)
+	say.aside("(All of it lives in the demo's process and listens on loopback. The two daemons are processes of their own, with")
+	say.aside("the configurations %s and the default timings.)", filepath.Join(w.dir, "{syncagent,watchdog}.toml"))
 }
 
 // end stops both daemons, in a world that still stands.

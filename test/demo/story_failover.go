@@ -25,7 +25,8 @@ func (s *story) cutLine(ctx context.Context) error {
 	}
 	from := st.Sites[0].Rounds
 	s.w.cutLine(true)
-	s.say.aside("Every probe of production fails now, and so do the watchdog's references; OVH's API goes on answering, to tempt it.")
+	s.say.text("every probe of production fails now, and so does each of the watchdog's references")
+	s.say.aside("(OVH's API goes on answering in this demo, so that nothing but the watchdog's judgement keeps it from a switch.)")
 	const rounds = 3
 	err := s.await(ctx, fmt.Sprintf("%d rounds of probes that say nothing of production", rounds), 40*time.Second, 250*time.Millisecond, func() (bool, string) {
 		if err := look(); err != nil {
@@ -84,8 +85,8 @@ func (s *story) failOver(ctx context.Context) error {
 	if err := s.opens(ctx, "the standby", home1); err != nil {
 		return err
 	}
-	s.say.aside("(The visitor looked the name up at the demo's name server. %s is nobody's here: the demo plays home's router,", home1)
-	s.say.aside("which leads the house's present address, and no other, to the standby's web server.)")
+	s.say.aside("under its own name, with a certificate that is valid for it: the renewed one. (The visitor asked the name server.")
+	s.say.aside("What leads from %s to the standby here is the demo, in the part of the router at home.)", home1)
 	return s.told(ctx)
 }
 
@@ -104,7 +105,7 @@ func (s *story) explain(ctx context.Context, killed time.Time) error {
 		return err
 	}
 	last := st.Sites[0].LastSwitch
-	s.say.aside("down after five failures in a row: %s; accepted by OVH %s later; published %s after that",
+	s.say.aside("five probes in a row had failed after %s; OVH accepted the change %s later; published %s after that",
 		short(last.Decided.Sub(killed)), short(last.Accepted.Sub(last.Decided)), short(last.Published.Sub(*last.Accepted)))
 	if d := last.Accepted.Sub(killed); d > promise {
 		return fmt.Errorf("expected: the switch accepted by OVH within %s; instead: after %s", short(promise), short(d))
@@ -121,7 +122,7 @@ func (s *story) opens(ctx context.Context, who, address string) error {
 	if v.Address != address || v.Status != 200 || !strings.Contains(v.Body, "A site worth keeping up") || v.Serial != s.serial {
 		return fmt.Errorf("expected: the site from %s at %s; instead: status %d from %s, certificate %s, body %q", who, address, v.Status, v.Address, v.Serial, v.Body)
 	}
-	s.say.timed(v.Took, "%s opens, from %s, at %s, with a valid certificate of its name", s.w.url("/"), who, v.Address)
+	s.say.timed(v.Took, "%s opens, from %s, at %s", s.w.url("/"), who, v.Address)
 	return nil
 }
 
@@ -147,7 +148,7 @@ func (s *story) told(ctx context.Context) error {
 	if ifttt, mail := count(); ifttt != 1 || mail != 1 {
 		return fmt.Errorf("expected: one message by IFTTT and one by mail; instead: %d and %d: %v", ifttt, mail, s.w.inbox.all()[s.shown:])
 	}
-	s.say.good("the owner was told once by each channel:")
+	s.say.good("the owner was told, once by each channel:")
 	s.messages()
 	return nil
 }
@@ -160,7 +161,7 @@ func (s *story) followHome(ctx context.Context) error {
 	if _, err := s.w.visit(ctx, "/"); err == nil {
 		return fmt.Errorf("expected: nobody at %s any more; instead: an answer", home1)
 	}
-	s.say.text("%s is %s's no more; visitors are led nowhere", home1, "the house")
+	s.say.text("the provider takes %s away; visitors are led nowhere", home1)
 	want := fmt.Sprintf("A %s ttl 60", home2)
 	if err := s.publishedIs(ctx, want, time.Minute+publishDelay); err != nil {
 		return err
@@ -184,7 +185,6 @@ func (s *story) failBack(ctx context.Context) error {
 	if err := put(filepath.Join(s.w.webroot, "index.html"), []byte(page("third")), 0o644); err != nil {
 		return err
 	}
-	edited := time.Now()
 	const rounds = 3
 	err := s.await(ctx, fmt.Sprintf("production to be “up” for %d rounds", rounds), 40*time.Second, 250*time.Millisecond, func() (bool, string) {
 		st = watchdogStatus{}
@@ -203,7 +203,7 @@ func (s *story) failBack(ctx context.Context) error {
 	if st.Sites[0].Serving != "standby" || published != away {
 		return fmt.Errorf("expected: the standby to serve until it is told otherwise; instead: %s serves, the zone holds %s", st.Sites[0].Serving, published)
 	}
-	s.say.good("production answers again, and nothing is switched: fail-back is by hand, unless configured otherwise")
+	s.say.good("production answers again, and nothing is switched: by default, fail-back is by hand")
 
 	s.say.command("watchdog failback " + siteName)
 	began := time.Now()
@@ -219,14 +219,13 @@ func (s *story) failBack(ctx context.Context) error {
 	if got := s.w.records(); got != s.before {
 		return fmt.Errorf("expected: exactly the records from before, %s; instead: %s", s.before, got)
 	}
-	s.say.timed(took, "the name server serves exactly what it did at first: %s", s.before)
+	s.say.timed(took, "exactly the records from before: %s", s.before)
 	if err := s.opens(ctx, "production", prodIPv4); err != nil {
 		return err
 	}
 	if err := s.identical(ctx, "webroot"); err != nil {
 		return err
 	}
-	s.say.timed(time.Since(edited), "a page that was edited while the standby served is on the replica too, after at most")
-	s.messages()
-	return nil
+	s.say.good("a page edited on production while the standby served is on the replica: identical")
+	return s.told(ctx)
 }

@@ -44,7 +44,7 @@ func (s *story) firstSync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.say.timed(time.Since(began), "%d files, %s, through the bastion, from the start of the process to “in sync”", files, humanize.Bytes(uint64(bytes)))
+	s.say.timed(time.Since(began), "%d files, %s, through the bastion; from the start of the process to “in sync”", files, humanize.Bytes(uint64(bytes)))
 	for _, folder := range []string{"webroot", "letsencrypt"} {
 		if err := s.identical(ctx, folder); err != nil {
 			return err
@@ -56,7 +56,7 @@ func (s *story) firstSync(ctx context.Context) error {
 
 // edit does what people do to a web site, and waits for each to arrive.
 func (s *story) edit(ctx context.Context) error {
-	s.say.heading("Small changes, each measured from the end of the change to the replica")
+	s.say.heading("Small changes: how long until they are on the replica")
 	www, replica := s.w.webroot, filepath.Join(s.w.replica, "webroot")
 	picture := "uploads/2001/picture-001.jpg"
 	gone := func(path string) func() bool {
@@ -136,7 +136,7 @@ func (s *story) deploy(ctx context.Context) error {
 		return fmt.Errorf("expected: %d files of the release where the link leads to; instead: %d when the link was replaced", appFiles, files)
 	}
 	s.say.timed(took, "release 2, %d files written in %s, is live on the replica", appFiles, short(written))
-	s.say.good("when the link was replaced there, all %d files were in place: no visitor sees half a release", files)
+	s.say.good("when the link was replaced there, all %d files were in place: nobody saw half a release", files)
 	return s.identical(ctx, "webroot")
 }
 
