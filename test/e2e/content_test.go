@@ -179,9 +179,9 @@ func (s *sourceTree) change() error {
 var errNotNow = errors.New("does not apply")
 
 // notNow reports whether an operation met what earlier ones did: its file has gone or is a directory now, its directory
-// would move into itself, its name grew too long.
+// would move into itself, its name grew too long, it is read-only and we are not root.
 func notNow(err error) bool {
-	for _, e := range []error{errNotNow, fs.ErrNotExist, fs.ErrExist, syscall.ENOTDIR, syscall.EISDIR, syscall.EINVAL, syscall.ENAMETOOLONG} {
+	for _, e := range []error{errNotNow, fs.ErrNotExist, fs.ErrExist, fs.ErrPermission, syscall.ENOTDIR, syscall.EISDIR, syscall.EINVAL, syscall.ENAMETOOLONG} {
 		if errors.Is(err, e) {
 			return true
 		}

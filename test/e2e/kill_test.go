@@ -53,7 +53,7 @@ func slowPair(t *testing.T, seed uint64) (*pair, *sourceTree) {
 	t.Helper()
 	p := newPair(t, netlab.Options{RTT: 20 * time.Millisecond})
 	tree := newTree(p.source, seed)
-	if err := tree.grow(400, 6000); err != nil {
+	if err := tree.grow(300, 4000); err != nil {
 		t.Fatal(err)
 	}
 	p.readWhile(t)
@@ -83,7 +83,7 @@ func TestAgentKilledInFirstSync(t *testing.T) {
 	known := map[string]bool{}
 	for range 4 {
 		p.start(t)
-		p.underWay(t, 1+tree.r.IntN(4000), known)
+		p.underWay(t, 1+tree.r.IntN(3000), known)
 		p.killAgent(t)
 		if s, _ := os.ReadFile(p.path("state/record-webroot-home")); len(s) > 0 {
 			t.Log("the kill came after the first sync")
