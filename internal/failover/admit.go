@@ -7,7 +7,7 @@ import (
 )
 
 // ErrNotNow means that the intent is no longer wanted, or not at this moment.
-var ErrNotNow = errors.New("the switch is not wanted any more")
+var ErrNotNow = errors.New("what a switch needs does not hold at this moment")
 
 // ForeignError means that the zone holds records that are not ours to
 // overwrite.

@@ -1,6 +1,8 @@
 package watchdog_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -38,6 +40,10 @@ func TestProdDiesAndFailsBackByHand(t *testing.T) {
 	w.in("normal", "prod")
 	w.told("failed_back")
 	w.told("failed_over")
+	state := string(must(os.ReadFile(filepath.Join(w.dir, "state", "site-"+name+".json"))))
+	if !strings.Contains(state, `"notices": null`) || !strings.Contains(state, `"intent": null`) {
+		t.Errorf("something is left over in the state:\n%s", state)
+	}
 }
 
 func TestAutomaticFailback(t *testing.T) {

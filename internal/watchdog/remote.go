@@ -96,7 +96,7 @@ func progress(st statusReport, name, command string) (done bool, line string, er
 		to := map[string]failover.Who{"failover": failover.Standby, "failback": failover.Prod}[command]
 		l := s.LastSwitch
 		switch {
-		case s.State != under && s.Serving == to && (l == nil || l.To != to):
+		case s.State != under && s.Serving == to && (l == nil || l.To != to || l.Published == nil):
 			return true, "", nil // it was so already
 		case s.State != under && s.Serving == to:
 			return true, fmt.Sprintf("published after %s: %s serves", short(l.Published.Sub(l.Decided)), whose(to)), nil

@@ -156,6 +156,9 @@ func (s *site) become(next failover.State) {
 	}
 	if next.Phase != s.state.Phase {
 		s.log.Info("state changed", "from", string(s.state.Phase), "to", string(next.Phase), "verdict", string(next.Verdict), "term", next.Term)
+		// What was looked at seldom is to be looked at often from now on, or the other way round.
+		hurry(s.reread)
+		s.home.ask()
 	}
 	if next.Verdict != s.state.Verdict {
 		why := ""
@@ -237,9 +240,6 @@ func (s *site) rounds(ctx context.Context) error {
 		s.metrics.probed(r)
 		if r.Verdict == failover.Down {
 			hurry(s.asked) // the decision will want to know, and this is cheap
-			if s.get().State.Verdict != failover.Down {
-				s.home.ask()
-			}
 		}
 		s.send(ctx, func(o *failover.Observation) {
 			o.Probed, o.Verdict, o.Partial = true, r.Verdict, r.Partial

@@ -110,8 +110,8 @@ func (w *watchdog) report() statusReport {
 		r.Uplink = string(probe.Down)
 		bad(report.Degraded, "our own line is down: %d of %d references answered", up.Answered, up.Asked)
 	}
-	if n := r.Pending; n > 0 {
-		bad(report.Degraded, "%d messages to you are not delivered yet", n)
+	for _, sentence := range w.outbox.Failing() {
+		bad(report.Degraded, "messages to you: %s", sentence)
 	}
 	return r
 }

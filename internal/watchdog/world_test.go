@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"releve/internal/watchdog"
 	"releve/test/dnsworld"
 	"releve/test/ovhworld"
@@ -30,8 +32,8 @@ func TestMain(m *testing.M) {
 	if os.Getenv("RELEVE_TEST_WATCHDOG") == "1" {
 		os.Exit(watchdog.Main(watchdog.Env{Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv}))
 	}
-	_ = flag.Set("test.parallel", "10") // the tests mostly wait
-	os.Exit(m.Run())
+	_ = flag.Set("test.parallel", "16") // the tests mostly wait
+	goleak.VerifyTestMain(m)
 }
 
 const (
@@ -57,6 +59,7 @@ type world struct {
 	echoes  []*dnsworld.Server
 	phone   *phone
 	config  map[string]string // replaces parts of the configuration
+	env     map[string]string // of the daemon
 	log     *syncBuffer
 
 	endpoint, nsAddr string
@@ -202,7 +205,7 @@ func (w *world) start() (stop func() int) {
 	config := w.configFile()
 	ctx, cancel := context.WithCancel(context.Background())
 	code := make(chan int, 1)
-	env := watchdog.Env{Args: []string{"run", "--config", config}, Stdout: w.log, Stderr: w.log, Getenv: func(string) string { return "" }}
+	env := watchdog.Env{Args: []string{"run", "--config", config}, Stdout: w.log, Stderr: w.log, Getenv: func(key string) string { return w.env[key] }}
 	go func() { code <- watchdog.Run(ctx, env) }()
 	stop = sync.OnceValue(func() int { cancel(); return <-code })
 	w.Cleanup(func() { stop() })
@@ -253,6 +256,7 @@ type status struct {
 		LastSwitch *struct {
 			Term      int
 			To        string
+			Accepted  *time.Time
 			Published *time.Time
 		} `json:"last_switch"`
 	}

@@ -80,7 +80,7 @@ func (s *site) start(ctx context.Context, in failover.Intent, resume bool) (stop
 
 // carryOut makes the zone hold what in wants, for as long as it takes or is wanted, and sees it published.
 func (s *site) carryOut(ctx context.Context, in failover.Intent, resume bool) {
-	pause := firstPause
+	pause, said := firstPause, ""
 	for ctx.Err() == nil {
 		err := s.replace(ctx, in, resume)
 		if err == nil {
@@ -95,7 +95,10 @@ func (s *site) carryOut(ctx context.Context, in failover.Intent, resume bool) {
 		}
 		resume = resume || errors.Is(err, ovhdns.ErrUnconfirmed)
 		s.noteRefusal(err)
-		s.log.Warn("zone not written yet", "to", string(in.To), "error", err, "again_in", pause)
+		if said != err.Error() && !errors.Is(err, failover.ErrNotNow) {
+			said = err.Error() // once: an outage of OVH lasts for hours
+			s.log.Warn("zone not written yet, trying again until it is", "to", string(in.To), "error", err)
+		}
 		s.send(ctx, func(o *failover.Observation) { o.Progress = &failover.Progress{Seq: in.Seq, Err: err.Error()} })
 		if !wait(ctx, pause, nil) {
 			return
