@@ -21,6 +21,9 @@ type arrivals struct {
 	looked          time.Time
 }
 
+// granularity is how far a ctime may lie before the moment it stands for.
+const granularity = 20 * time.Millisecond
+
 // arrival is one change that has reached the replica.
 type arrival struct {
 	path    string
@@ -64,7 +67,7 @@ func (a *arrivals) look() ([]arrival, error) {
 		switch {
 		case known && old.changed.Equal(t.changed):
 		case known && t.mode.IsDir() && old.same(t): // something in it changed, which is told by itself
-		case !known && t.changed.Before(a.looked.Add(-time.Second)): // came along with a directory that was moved
+		case !known && t.changed.Before(a.looked.Add(-granularity)): // came along with a directory that was moved
 		default:
 			a.pending[path] = t.changed
 		}
@@ -86,10 +89,13 @@ func (a *arrivals) look() ([]arrival, error) {
 			out = append(out, arrival{path: path, took: a.arrived(path, there).Sub(changed)})
 		}
 	}
+	deleted := map[string]bool{}
 	for _, o := range out {
 		delete(a.pending, o.path)
+		deleted[o.path] = o.deleted
 	}
-	return out, nil
+	// Of a tree that was deleted, its top says it all.
+	return slices.DeleteFunc(out, func(o arrival) bool { return o.deleted && deleted[filepath.Dir(o.path)] }), nil
 }
 
 // arrived is when a path was complete on the replica: a new directory is built aside, and is there only when it has

@@ -22,7 +22,14 @@ func TestArrivals(t *testing.T) {
 	}
 	for _, dir := range []string{source, replica} {
 		write(dir, "kept", "1")
-		write(dir, "doomed", "1")
+		write(dir, "doomed/file", "1")
+		write(dir, "moved/file", "1")
+	}
+	remove := func(dir string) {
+		t.Helper()
+		if err := os.RemoveAll(filepath.Join(dir, "doomed")); err != nil {
+			t.Fatal(err)
+		}
 	}
 	a, err := newArrivals(source, replica)
 	if err != nil {
@@ -52,15 +59,11 @@ func TestArrivals(t *testing.T) {
 	expect("before any change")
 	write(source, "kept", "longer")
 	write(source, "new/file", "1")
-	if err := os.Remove(filepath.Join(source, "doomed")); err != nil {
-		t.Fatal(err)
-	}
+	remove(source)
 	expect("changed, not yet replicated")
 	write(replica, "new/file", "1")
 	write(replica, "kept", "longer")
-	if err := os.Remove(filepath.Join(replica, "doomed")); err != nil {
-		t.Fatal(err)
-	}
+	remove(replica)
 	expect("replicated", arrival{path: "doomed", deleted: true}, arrival{path: "kept"}, arrival{path: "new"}, arrival{path: "new/file"})
 	expect("afterwards")
 }

@@ -35,7 +35,7 @@ func TestNarratorPlain(t *testing.T) {
 
 func TestShort(t *testing.T) {
 	for d, want := range map[time.Duration]string{
-		0: "0 ms", 999 * time.Millisecond: "999 ms", 1234 * time.Millisecond: "1.2 s", 59900 * time.Millisecond: "59.9 s", 65 * time.Second: "1 min 5 s",
+		0: "0.0 ms", 1234 * time.Microsecond: "1.2 ms", 999 * time.Millisecond: "999 ms", 1234 * time.Millisecond: "1.2 s", 59900 * time.Millisecond: "59.9 s", 65 * time.Second: "1 min 5 s",
 	} {
 		if got := short(d); got != want {
 			t.Errorf("%v: %q, want %q", d, got, want)

@@ -38,7 +38,8 @@ func newStory(say *narrator, w *world, bin string) (*story, error) {
 // close ends whatever still runs.
 func (s *story) close() {
 	for _, p := range []*program{s.dog, s.agent} {
-		if err := p.stop(); err != nil {
+		known := p.died() != nil // and said
+		if err := p.stop(); err != nil && !known {
 			s.say.fail(err)
 		}
 	}
