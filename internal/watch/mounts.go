@@ -8,13 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const secondLook = 50 // ms
+
 // watchMounts wakes its owner whenever the mount table changes, until ctx ends. See proc_pid_mountinfo(5) and poll(2).
 func watchMounts(ctx context.Context, file string, changed chan<- struct{}) {
-	f, err := os.Open(file)
+	// Not an os.File: the Go runtime would poll it too, and whoever polls first takes the notice away.
+	mounts, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return // the guard's ticks remain
 	}
-	defer f.Close()
+	defer unix.Close(mounts)
 	stop, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err != nil {
 		return
@@ -30,18 +33,27 @@ func watchMounts(ctx context.Context, file string, changed chan<- struct{}) {
 		unix.Write(stop, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 	}()
 	fds := []unix.PollFd{
-		{Fd: int32(f.Fd()), Events: unix.POLLPRI},
+		{Fd: int32(mounts), Events: unix.POLLPRI},
 		{Fd: int32(stop), Events: unix.POLLIN},
 	}
 	signal(changed) // for what happened before the file was opened
+	again := -1
 	for {
-		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
+		n, err := unix.Poll(fds, again)
+		if err != nil && err != unix.EINTR {
 			return
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		if fds[0].Revents&(unix.POLLPRI|unix.POLLERR) != 0 {
+		// The notice comes before the change can be seen everywhere, so another look is taken a little later.
+		switch {
+		case err != nil:
+		case n == 0:
+			again = -1
+			signal(changed)
+		case fds[0].Revents&(unix.POLLPRI|unix.POLLERR) != 0:
+			again = secondLook
 			signal(changed)
 		}
 	}

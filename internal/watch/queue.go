@@ -34,6 +34,10 @@ type mark struct {
 	sent        *stamp    // what went out while it was being written
 }
 
+// awaited tells whether a path is sure to be reported when its writer is done. One that went out
+// while it was open is only if it changes again.
+func (m *mark) awaited() bool { return m.busy && m.sent == nil }
+
 // A queue holds what is dirty until somebody asks for it. Its size is bounded whatever happens to the folder.
 type queue struct {
 	mu       sync.Mutex
@@ -206,7 +210,7 @@ func (q *queue) take(now time.Time) (*round, time.Duration) {
 	for p, m := range q.marks {
 		if m.due.After(now) {
 			put(m.due)
-			if m.busy {
+			if m.awaited() {
 				r.busy = append(r.busy, p)
 			}
 			continue
@@ -235,7 +239,7 @@ func (q *queue) finish(r *round) (c Changes, ok bool) {
 	defer q.mu.Unlock()
 	busy := r.busy
 	for p, m := range r.back {
-		if m.busy {
+		if m.awaited() {
 			busy = append(busy, p)
 		}
 		if newer := q.marks[p]; newer != nil {

@@ -258,6 +258,30 @@ func TestShortenCoversTheSameGround(t *testing.T) {
 	})
 }
 
+// TestSentWhileOpenIsNotCalledBusy: if nothing happens to it any more, it is not named again.
+func TestSentWhileOpenIsNotCalledBusy(t *testing.T) {
+	q := newQueue(100, 10)
+	sent := false
+	look := func(now time.Time, r *round) {
+		for p, m := range r.marks {
+			if !sent {
+				r.ready = append(r.ready, p)
+			}
+			sent = true
+			m.busy, m.sent, m.due = true, &stamp{}, now.Add(time.Hour)
+			r.back[p] = m
+		}
+	}
+	got := consume(t, q, look, func() {
+		q.path(time.Now(), "d/log", written, nil)
+		time.Sleep(time.Millisecond)
+		q.subtree(time.Now(), "d")
+	})
+	if len(got) != 2 || len(got[0].Paths) != 1 || got[1].Busy != nil {
+		t.Errorf("got %+v", got)
+	}
+}
+
 // TestSubtreeCoversWhatVanishedBelowIt: an rm -rf is reported once, not once more for each of its files when
 // they turn out not to come back.
 func TestSubtreeCoversWhatVanishedBelowIt(t *testing.T) {

@@ -58,7 +58,7 @@ type Changes struct {
 	Subtrees []string
 
 	// Busy are files, at or below Subtrees or anywhere under All, that somebody was writing when they were last
-	// looked at. Each comes again, among Paths, when its writer is done.
+	// looked at. Each is named again when its writer is done, and may be left alone until then.
 	Busy []string
 }
 
