@@ -21,7 +21,9 @@ lint: ## gofmt, go vet, staticcheck, go mod tidy
 fuzz: ## run each fuzz target for a while (FUZZTIME=10s)
 	test/scripts/fuzz $(FUZZTIME)
 
-bench: packages ## measure hot paths
+bench: packages ## measure against rsync and lsyncd (root; BENCH="-h" for its flags), then the hot paths
+	@test/scripts/packages lsyncd:lsyncd inotify-tools:inotifywait
+	go run ./test/bench -out docs/benchmarks.md $(BENCH)
 	go test -run '^$$' -bench . -benchmem ./...
 
 demo: ## play the whole story on this machine; ONCE=1 ends by itself

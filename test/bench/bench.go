@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"releve/test/netlab"
+)
+
+// bench is a run under way.
+type bench struct {
+	options
+	world    *world
+	log      io.Writer
+	rtt      time.Duration
+	scenario scenario
+	rows     []*row
+}
+
+// scenario is one line of the table.
+type scenario struct {
+	name, title string
+	bar         bar
+	run         func(context.Context, *bench) error
+}
+
+// contest is one contender's part of a race.
+type contest struct {
+	place *place
+	run   func() error
+}
+
+// race runs each contender once, one after the other, and compares what they made.
+func (b *bench) race(ctx context.Context, contests ...contest) error {
+	for _, c := range contests {
+		syscall.Sync() // nobody pays for what another has written
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		before, began := b.world.sent(), time.Now()
+		if err := c.run(); err != nil {
+			return err
+		}
+		b.add(c.place.who, time.Since(began), b.world.sent()-before)
+		if err := c.place.identical(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// allIdentical gives every daemon a moment to come to rest, and then compares. What syncagent leaves different is an
+// error; what a peer does is noted with its figures.
+func (b *bench) allIdentical(ctx context.Context, places []*place) error {
+	for _, p := range places {
+		within := 10 * time.Second
+		if p.who == us {
+			within = time.Minute
+		}
+		var last error
+		err := wait(ctx, within, 200*time.Millisecond, func() (bool, error) {
+			last = p.identical()
+			return last == nil, nil
+		})
+		switch {
+		case err == nil:
+		case p.who == us:
+			return errors.Join(err, last)
+		default:
+			fmt.Fprintf(b.log, "   not identical: %v\n", last)
+			b.row(p.who).differs = true
+		}
+	}
+	return nil
+}
+
+// idle measures what a daemon costs while nothing happens.
+func idle(ctx context.Context, b *bench) error {
+	if b.rtt != b.rtts[0] {
+		return nil
+	}
+	w := b.world
+	source, err := w.fresh("source")
+	if err != nil {
+		return err
+	}
+	if err := webTree(source, b.big, 300, 1); err != nil {
+		return err
+	}
+	a, err := w.agentAt(source)
+	if err != nil {
+		return err
+	}
+	if err := w.copyOver(ctx, &a.place, w.replica.Name); err != nil {
+		return err
+	}
+	if err := a.start(ctx); err != nil {
+		return err
+	}
+	defer a.stop()
+	if err := b.rest(ctx, &a.place); err != nil {
+		return err
+	}
+	p, err := w.lsyncd(ctx, source, "rsync", "backup", 1)
+	if p != nil {
+		defer p.stop()
+	}
+	if err != nil {
+		return err
+	}
+	if err := b.rest(ctx, p); err != nil {
+		return err
+	}
+	return errors.Join(a.stop(), p.stop(), w.clear())
+}
+
+// rest samples a daemon's memory and processor time.
+func (b *bench) rest(ctx context.Context, p *place) error {
+	const window = 30 * time.Second
+	pause(ctx, 30*time.Second) // a Go program gives memory back after a while
+	before, err := cpuTime(p.daemon)
+	if err != nil {
+		return err
+	}
+	pause(ctx, window)
+	after, err := cpuTime(p.daemon)
+	if err != nil {
+		return err
+	}
+	resident, err := memory(p.daemon)
+	if err != nil {
+		return err
+	}
+	r := b.row(p.who)
+	r.memory, r.cpu = resident, 100*float64(after-before)/float64(window)
+	r.took = append(r.took, after-before)
+	return nil
+}
+
+// cpuTime is what a process has used so far, from proc(5).
+func cpuTime(p *netlab.Process) (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	user, err1 := strconv.ParseInt(fields[11], 10, 64)
+	system, err2 := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * time.Second / 100, errors.Join(err1, err2)
+}
+
+func memory(p *netlab.Process) (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return n << 10, err
+		}
+	}
+	return 0, errors.New("no VmRSS")
+}
+
+// copyOver fills a replica without the network: what is measured comes after.
+func (w *world) copyOver(ctx context.Context, p *place, owner string) error {
+	if err := command(exec.CommandContext(ctx, "cp", "-a", p.source+"/.", p.replica)); err != nil {
+		return err
+	}
+	return command(exec.CommandContext(ctx, "chown", "-hR", owner, p.replica))
+}
+
+// cloneTimes gives an empty replica its source's mode and time.
+func cloneTimes(p *place) error {
+	fi, err := os.Stat(p.source)
+	if err != nil {
+		return err
+	}
+	return os.Chtimes(p.replica, fi.ModTime(), fi.ModTime())
+}
+
+// clearReplicas removes all replicas; clear removes all trees on both sides.
+func (w *world) clearReplicas() error { return w.remove("peer/*", "chroot/data/*") }
+
+func (w *world) clear() error {
+	return errors.Join(w.clearReplicas(), w.remove("source-*", "agent-*", "lsyncd-*", "inotifywait-*", "large.new"))
+}
+
+func (w *world) remove(patterns ...string) error {
+	var errs []error
+	for _, pattern := range patterns {
+		found, err := filepath.Glob(w.path(pattern))
+		errs = append(errs, err)
+		for _, path := range found {
+			errs = append(errs, os.RemoveAll(path))
+		}
+	}
+	return errors.Join(errs...)
+}
