@@ -1,7 +1,9 @@
 package syncagent
 
 import (
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"releve/internal/plan"
@@ -27,12 +29,21 @@ func (t *todo) add(c watch.Changes) {
 	}
 	t.scope.Paths = append(t.scope.Paths, c.Paths...)
 	t.scope.Subtrees = append(t.scope.Subtrees, c.Subtrees...)
+	// What was busy before and is named now has settled; it will not be named again.
+	maps.DeleteFunc(t.busy, func(p string, _ bool) bool { return names(c, p) })
 	for _, p := range c.Busy {
 		if t.busy == nil {
 			t.busy = map[string]bool{}
 		}
 		t.busy[p] = true
 	}
+}
+
+// names reports whether c tells to look at p.
+func names(c watch.Changes, p string) bool {
+	return c.All || slices.Contains(c.Paths, p) || slices.ContainsFunc(c.Subtrees, func(sub string) bool {
+		return p == sub || strings.HasPrefix(p, sub+"/")
+	})
 }
 
 // later has paths compared again after a pause, which grows for as long as that is asked for round after round.
