@@ -22,6 +22,8 @@ func (s *State) mayFailOver(o Observation, p Policy) ruling {
 		return ruling{why: "the zone holds records that are neither prod's nor the standby's: " + s.Foreign.String()}
 	case age < 0 || age > p.Fresh:
 		return ruling{ask: true}
+	case !o.Standby.Ready() && o.Time.Sub(s.UnreadySince) < p.Fresh:
+		return ruling{} // it may have been a hiccup; the next look will tell
 	case !o.Standby.Ready():
 		return ruling{why: o.Standby.Why()}
 	case len(o.Home) == 0:

@@ -188,6 +188,18 @@ func TestStandbyDead(t *testing.T) {
 	w.want(failover.FailedOver, failover.Standby, failover.EventStandbyUp, failover.EventFailedOver)
 }
 
+// One look at a standby that hiccups costs a round, and wakes nobody.
+func TestStandbyHiccup(t *testing.T) {
+	w := newSite(t)
+	w.rounds(4, failover.Down)
+	w.ready = false
+	w.rounds(1, failover.Down)
+	w.want(failover.Failing, failover.Prod)
+	w.ready = true
+	w.rounds(1, failover.Down)
+	w.want(failover.FailedOver, failover.Standby, failover.EventFailedOver)
+}
+
 func TestBothDownLeavesTheNameWhereItIs(t *testing.T) {
 	w := newSite(t)
 	w.policy.Auto = true

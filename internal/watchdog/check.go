@@ -129,11 +129,14 @@ func (c *checklist) home(ctx context.Context, cfg Home) homeView {
 			r := publicip.Discover(ctx, f.family, f.cfg.Sources)
 			cancel()
 			*f.known = knownAddress{Address: r.Address, Agreed: r.Agreed, Why: r.Why}
+			if r.Agreed && f.family == publicip.IPv6 {
+				f.known.Address = stable(r.Address)
+			}
 			if !r.Agreed {
 				c.bad("give it as home."+strings.ToLower(f.family.String())+", or other home.sources, or \"off\"", "home's %s address: %s", f.family, r.Why)
 				continue
 			}
-			c.good("home's %s address is %s: %s", f.family, r.Address, r.Why)
+			c.good("home's %s address is %s: %s", f.family, f.known.Address, r.Why)
 		}
 	}
 	return v

@@ -88,12 +88,13 @@ func TestRestartKeepsItsWord(t *testing.T) {
 	stop := w.start()
 	w.ready()
 	w.mustCommand("failover", name)
+	w.until("the message delivered", func(st status) bool { return st.Pending == 0 && w.phone.count("failed_over") == 1 })
 	if code := stop(); code != 0 {
 		t.Fatalf("exit code %d", code)
 	}
 	w.ovh.ForgetCalls()
 	w.start()
-	w.rounds(15)
+	w.rounds(8)
 	st := w.in("failed_over", "standby")
 	if st.Sites[0].Forced != "standby" {
 		t.Errorf("forced: %q", st.Sites[0].Forced)
@@ -129,14 +130,14 @@ func TestDamagedState(t *testing.T) {
 		t.Errorf("it does not say where the file is:\n%s", m.Text)
 	}
 	st := w.in("failed_over", "standby")
-	w.rounds(10)
+	w.rounds(8)
 	if st = w.in("failed_over", "standby"); st.Sites[0].Forced != "standby" {
 		t.Errorf("forced: %q", st.Sites[0].Forced)
 	}
 	if aside := must(filepath.Glob(path + ".damaged-*")); len(aside) != 1 {
 		t.Errorf("set aside: %v", aside)
 	}
-	w.mustCommand("failback", name)
+	w.failback()
 	if got := w.served(); got != "A 127.0.0.1 60, AAAA 2001:db8::10 60" {
 		t.Errorf("the zone serves %s", got)
 	}

@@ -29,11 +29,10 @@ func TestProdDiesAndFailsBackByHand(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.told("prod_back")
-	w.rounds(10)
+	w.rounds(8)
 	w.in("failed_over", "standby")
 	w.zoneIs(switched)
-	out := w.mustCommand("failback", name)
-	if !strings.Contains(out, "published after") {
+	if out := w.failback(); !strings.Contains(out, "published after") {
 		t.Errorf("failback says:\n%s", out)
 	}
 	w.zoneIs(before)
@@ -70,7 +69,7 @@ func TestUplinkCut(t *testing.T) {
 	w.cutUplink()
 	w.prod.Stop()
 	w.until("an unknown verdict", func(st status) bool { return st.Sites[0].Verdict == "unknown" })
-	w.rounds(12)
+	w.rounds(8)
 	w.zoneIs(before)
 	w.until("the uplink down", func(st status) bool { return st.Uplink == "down" && st.Sites[0].Serving == "prod" })
 	if got := w.phone.messages(); len(got) > 0 {
@@ -90,7 +89,7 @@ func TestStandbyDead(t *testing.T) {
 	if !strings.Contains(m.Text, "answer: ") {
 		t.Errorf("the message does not say why:\n%s", m.Text)
 	}
-	w.rounds(10)
+	w.rounds(8)
 	w.zoneIs(before)
 	w.in("failing", "prod")
 	if err := w.standby.Resume(); err != nil {
@@ -169,7 +168,7 @@ func TestFailbackRefusedWhileProdIsDown(t *testing.T) {
 	w.zoneIs(switched)
 	w.mustCommand("failback", name, "--force")
 	w.zoneIs(before)
-	w.rounds(10)
+	w.rounds(8)
 	w.zoneIs(before)
 }
 
@@ -181,12 +180,12 @@ func TestFailoverByHandHolds(t *testing.T) {
 	w.ready()
 	w.mustCommand("failover", name)
 	w.zoneIs(switched)
-	w.rounds(15)
+	w.rounds(8)
 	st := w.in("failed_over", "standby")
 	if st.Sites[0].Forced != "standby" {
 		t.Errorf("forced: %q", st.Sites[0].Forced)
 	}
-	w.mustCommand("failback", name)
+	w.failback()
 	w.zoneIs(before)
 }
 
@@ -197,7 +196,7 @@ func TestPause(t *testing.T) {
 	w.ready()
 	w.mustCommand("pause", name, "1h")
 	w.prod.Stop()
-	w.rounds(10)
+	w.rounds(8)
 	w.zoneIs(before)
 	w.mustCommand("resume", name)
 	w.in("failed_over", "standby")

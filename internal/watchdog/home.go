@@ -121,7 +121,21 @@ func (h *home) discover(ctx context.Context, f publicip.Family, cfg HomeAddress,
 		old.Agreed, old.Why = false, r.Why
 		return old
 	}
-	return knownAddress{Address: r.Address, Time: h.now(), Agreed: true, Why: r.Why}
+	known := knownAddress{Address: r.Address, Time: h.now(), Agreed: true, Why: r.Why}
+	if f == publicip.IPv6 {
+		known.Address = stable(r.Address)
+	}
+	return known
+}
+
+// stable is this machine's own lasting IPv6 address where it lies in the network that was seen from outside: what is
+// seen is mostly a temporary address (RFC 8981), which is no place to lead visitors to.
+func stable(seen netip.Addr) netip.Addr {
+	own, err := publicip.InterfaceIPv6()
+	if err != nil || netip.PrefixFrom(seen, 64).Masked() != netip.PrefixFrom(own, 64).Masked() {
+		return seen
+	}
+	return own
 }
 
 // wait waits for d, or less if hurried; false means that ctx has ended.

@@ -69,8 +69,8 @@ nameservers = ["`+w.nsAddr+`"]
 [site.probe]
 url = "https://mail.example.net:`+portOf(prod)+`/"
 prod = ["127.0.0.1"]
-interval = "500ms"
-failures = 3
+interval = "600ms"
+failures = 5
 ca_file = "`+filepath.Join(w.dir, "ca.pem")+`"
 [site.standby]
 address = "`+standby.Addr()+`"

@@ -102,15 +102,16 @@ func progress(st statusReport, name, command string) (done bool, line string, er
 			return true, fmt.Sprintf("published after %s: %s serves", short(l.Published.Sub(l.Decided)), whose(to)), nil
 		case s.State != under:
 			return true, "", fmt.Errorf("%s: given up; the state is %s, see watchdog status", name, s.State)
-		case l == nil || l.To != to || l.Accepted == nil:
-			line = "waiting for OVH to accept it"
-			if l != nil && l.To == to && l.Error != "" {
-				line = "not yet: " + l.Error
-			}
-			return false, line, nil
-		default:
-			return false, fmt.Sprintf("accepted by OVH after %s; waiting for the name servers", short(l.Accepted.Sub(l.Decided))), nil
 		}
+		switch u := s.UnderWay; {
+		case u == nil:
+			return false, "", nil // just over: the next look will tell
+		case u.Accepted != nil:
+			return false, fmt.Sprintf("accepted by OVH after %s; waiting for the name servers", short(u.Accepted.Sub(u.Decided))), nil
+		case u.Error != "":
+			return false, "not yet: " + u.Error, nil
+		}
+		return false, "waiting for OVH to accept it", nil
 	}
 	return false, "", fmt.Errorf("the running watchdog has no site %q; restart it", name)
 }

@@ -33,6 +33,7 @@ type siteStatus struct {
 	RecordsAt   *time.Time       `json:"records_at"` // when they were read
 	Ready       []failover.Check `json:"ready"`
 	LastSwitch  *switchStatus    `json:"last_switch"`
+	UnderWay    *switchStatus    `json:"under_way"` // what the zone is being made to hold, until it is published
 	Term        int              `json:"term"`
 	Failures    int              `json:"failures"`
 	Successes   int              `json:"successes"`
@@ -162,6 +163,12 @@ func (s *site) status(v siteView) siteStatus {
 		out.LastSwitch = &switchStatus{
 			Term: l.Term, To: l.To, Trigger: l.Trigger, Records: recordsStatus(l.Records), Decided: l.Decided,
 			Accepted: timeOrNil(l.Accepted), Published: timeOrNil(l.Published), Error: l.Err,
+		}
+	}
+	if in := st.Intent; in != nil {
+		out.UnderWay = &switchStatus{
+			Term: in.Term, To: in.To, Trigger: in.Trigger, Records: recordsStatus(in.Want), Decided: in.Decided,
+			Accepted: timeOrNil(in.Accepted), Published: timeOrNil(in.Published), Error: in.Err,
 		}
 	}
 	for _, addr := range s.cfg.Probe.Prod {

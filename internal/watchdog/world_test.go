@@ -159,9 +159,9 @@ max_switches_per_day = 4
 [site.probe]
 url = %q
 prod = [%q, %q]
-interval = "500ms"
-timeout = "500ms"
-failures = 3
+interval = "600ms"
+timeout = "600ms"
+failures = 5
 successes = 3
 ca_file = %q
 [site.standby]
@@ -237,6 +237,7 @@ type status struct {
 	State    string
 	Problems []string
 	Uplink   string
+	Pending  int `json:"pending_notifications"`
 	Home     struct {
 		IPv4   string
 		Agreed bool
@@ -309,19 +310,22 @@ func (w *world) ready() {
 	})
 }
 
-// failback revives prod and goes back to it, as soon as prod is seen to be up.
-func (w *world) failback() {
+// failback goes back to prod as soon as prod is seen to be up.
+func (w *world) failback() (out string) {
 	w.Helper()
 	if err := w.prod.Resume(); err != nil {
 		w.Fatal(err)
 	}
 	w.eventually("a fail-back", func() bool {
-		code, _, errs := w.command("failback", name)
+		var code int
+		var errs string
+		code, out, errs = w.command("failback", name)
 		if code != 0 && !strings.Contains(errs, "refused: prod is down") {
 			w.Fatalf("failback: exit code %d: %s", code, errs)
 		}
 		return code == 0
 	})
+	return out
 }
 
 // rounds waits until prod was asked n times more.
