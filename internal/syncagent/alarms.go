@@ -145,6 +145,10 @@ func (g *agent) undecided(c condition) bool {
 			connected, _, _ := l.state()
 			return !connected
 		}
+		if c.Event == EventWatchdogSilent && c.Key == l.backup.Name {
+			connected, _, _ := l.state()
+			return !connected // or it has been listened to
+		}
 	}
 	for _, s := range g.standby {
 		if (c.Event == EventStandbyDown || c.Event == EventCertificate) && c.Key == s.backup.Name {
@@ -172,6 +176,9 @@ func (g *agent) conditions(now time.Time) []condition {
 				Text: fmt.Sprintf("Nothing can be replicated to %s since %s: %v.\nThe agent keeps trying, and catches up by itself.",
 					l.backup.Name, clock(since), err),
 			})
+		}
+		if connected {
+			all = append(all, l.word.conditions(l.backup.Name, now)...)
 		}
 	}
 	for _, s := range g.standby {

@@ -172,6 +172,7 @@ func (c *checker) backup(b Backup) {
 		c.target("target "+f.Name, s.lanes, f.Target, id)
 	}
 	c.target("control folder", s.lanes, b.Control, id)
+	c.watchdog(b, s)
 }
 
 // bastion connects to the first hop alone, so that it is clear at which door we were turned away.

@@ -52,6 +52,7 @@ type engine struct {
 	pruned     time.Time
 	guard      guard
 	todo       todo
+	looked     time.Time // when the last round began
 
 	done progressCount // of the push under way
 	wake chan struct{} // an approval is waiting
@@ -104,6 +105,11 @@ func (e *engine) run(ctx context.Context) error {
 			return nil
 		}
 		e.forget()
+		if _, held := errors.AsType[*heldError](err); held {
+			e.waiting(err)
+			e.link.awaitFree(ctx, s)
+			continue
+		}
 		if errors.Is(err, sftpipe.ErrConnectionLost) {
 			e.waiting(fmt.Errorf("the connection was lost: %w", err))
 			s.conn.Close() // whatever of it is still alive
@@ -166,13 +172,20 @@ func (e *engine) forget() {
 	e.known = nil
 }
 
-// follow makes the replica equal once, by comparing everything, and then carries over each change as it comes.
+// follow makes the replica equal once, by comparing everything, and then carries over each change as it comes. It
+// begins nothing while the watchdog's word is that the standby serves.
 func (e *engine) follow(ctx context.Context, s *session, watcher *watch.Watcher) error {
+	if err := e.link.word.holds(); err != nil {
+		return err
+	}
 	r := push.New(s.lanes, e.folder.Target, e.id, e.folder.Keep)
 	if err := e.begin(ctx, r); err != nil {
 		return err
 	}
 	for {
+		if err := e.link.word.holds(); err != nil {
+			return err
+		}
 		e.takeApproved()
 		if err := e.round(ctx, r); err != nil {
 			return err
@@ -243,11 +256,14 @@ func (e *engine) wait(ctx context.Context, s *session, watcher *watch.Watcher) e
 		case <-s.lanes.Small.Done():
 		case <-s.lanes.Bulk.Done():
 		case <-e.wake:
+		case <-e.link.word.whenHeld():
 		case <-stop:
 		}
 		cancel()
 	}()
+	began := time.Now()
 	changes, err := watcher.Next(ctx)
+	e.waited(began, time.Now())
 	if err == nil {
 		e.todo.add(changes)
 		return nil

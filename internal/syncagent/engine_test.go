@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"releve/internal/pairing"
 	"releve/internal/tree"
 	"releve/pkg/sshjump"
 	"releve/test/sshworld"
@@ -20,6 +21,7 @@ import (
 type agentWorld struct {
 	ssh      *sshworld.World
 	src, dst string
+	control  string // the control folder, on the backup
 	state    string
 	folder   Folder
 	link     *link
@@ -35,8 +37,8 @@ func newAgentWorld(t *testing.T) *agentWorld {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.Close() })
-	a := &agentWorld{ssh: w, src: filepath.Join(dir, "src"), dst: filepath.Join(w.Root, "target"), state: filepath.Join(dir, "state")}
-	for _, d := range []string{a.src, a.dst, a.state} {
+	a := &agentWorld{ssh: w, src: filepath.Join(dir, "src"), dst: filepath.Join(w.Root, "target"), control: filepath.Join(w.Root, "control"), state: filepath.Join(dir, "state")}
+	for _, d := range []string{a.src, a.dst, a.control, a.state} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -59,14 +61,18 @@ func (a *agentWorld) start(t *testing.T) {
 		{Name: "bastion", Address: a.ssh.BastionAddr, User: a.ssh.BastionUser, KeyFile: a.ssh.BastionKey, KnownHosts: []string{a.ssh.KnownHosts}},
 		{Name: "backup", Address: a.ssh.BackupName, User: a.ssh.BackupUser, KeyFile: a.ssh.BackupKey, KnownHosts: []string{a.ssh.KnownHosts}},
 	}
-	a.link = newLink(Backup{Name: "home", Hops: hops}, log)
+	a.link = newLink(Backup{Name: "home", Hops: hops, Control: a.ssh.Remote("control")}, log)
 	a.engine = newEngine(a.folder, a.link, a.state, fmt.Sprintf("t%d", time.Now().UnixNano()%1e6), log)
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{}, 2)
+	a.link.word.pace = 50 * time.Millisecond
+	a.link.word.folders = func(now time.Time) []pairing.Folder { return []pairing.Folder{a.engine.snapshot().word(now)} }
+	done := make(chan struct{}, 3)
+	go func() { a.link.talk(ctx); done <- struct{}{} }()
 	go func() { a.link.run(ctx); done <- struct{}{} }()
 	go func() { a.engine.run(ctx); done <- struct{}{} }()
 	a.stop = func() {
 		cancel()
+		<-done
 		<-done
 		<-done
 		a.stop = func() {}

@@ -32,6 +32,7 @@ type folderStatus struct {
 	heldWhy      string
 	heldAt       time.Time // when held last changed
 	inSyncSince  time.Time // zero while it is not
+	asOf         time.Time // every change until then is on the replica; zero while that is not known
 	lastPush     time.Time
 	problems     []string // what could not be pushed, as sentences
 	unread       []string // what could not be read
@@ -202,7 +203,11 @@ func (e *engine) settled(l view) {
 			}
 			s.state = stateInSync
 		}
+		if s.complete() {
+			s.asOf = e.looked
+		}
 	})
+	e.link.word.finished()
 }
 
 func specials(t tree.Tree) int {

@@ -97,6 +97,7 @@ type link struct {
 	backup Backup
 	log    *slog.Logger
 	pace   pace
+	word   *word
 
 	mu      sync.Mutex
 	session *session
@@ -106,7 +107,9 @@ type link struct {
 }
 
 func newLink(b Backup, log *slog.Logger) *link {
-	return &link{backup: b, log: log.With("backup", b.Name), pace: normalPace(), since: time.Now(), changed: make(chan struct{})}
+	log = log.With("backup", b.Name)
+	pace := normalPace()
+	return &link{backup: b, log: log, pace: pace, word: newWord(b, log, pace.word), since: time.Now(), changed: make(chan struct{})}
 }
 
 // run connects, holds the connection until it ends, and connects again, for ever. The bastion's name is resolved at
@@ -114,7 +117,7 @@ func newLink(b Backup, log *slog.Logger) *link {
 func (l *link) run(ctx context.Context) error {
 	pause := l.pace.retry
 	for {
-		s, err := connect(ctx, l.backup)
+		s, err := l.open(ctx)
 		if err == nil {
 			l.set(s, nil)
 			l.log.Info("connected", "rtt", s.rtt.Round(time.Millisecond/10), "parallel", s.lanes.Parallel)

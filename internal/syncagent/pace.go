@@ -10,6 +10,8 @@ type pace struct {
 	fail, failMax time.Duration
 	// retry and retryMax bound the pause between two attempts to connect.
 	retry, retryMax time.Duration
+	// word is the pause between two looks at the watchdog's word, and two of ours.
+	word time.Duration
 }
 
 // normalPace is everybody's but the tests'.
@@ -18,5 +20,6 @@ func normalPace() pace {
 		again: 200 * time.Millisecond,
 		fail:  2 * time.Second, failMax: 30 * time.Second,
 		retry: time.Second, retryMax: 30 * time.Second,
+		word: 10 * time.Second,
 	}
 }

@@ -17,6 +17,7 @@ import (
 // round compares what is due and carries the plan out: read, plan, guard, push.
 func (e *engine) round(ctx context.Context, r *push.Replica) error {
 	now := time.Now()
+	e.looked = now
 	scope, reason, busy := e.todo.take(now)
 	if now.Sub(e.full) > fullEvery {
 		if !e.full.IsZero() {

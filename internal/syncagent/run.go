@@ -60,6 +60,7 @@ func newAgent(a *app, cfg *Config) (*agent, error) {
 		for _, f := range cfg.Folders {
 			g.engines = append(g.engines, newEngine(f, l, cfg.StateDir, id, a.log))
 		}
+		l.word.folders = g.wordOf(l)
 		if b.Probe != nil {
 			s, err := newStandby(b, a.log)
 			if err != nil {
@@ -94,7 +95,7 @@ func (g *agent) run(ctx context.Context) error {
 		{Name: "systemd", Run: g.tellSystemd},
 	}
 	for _, l := range g.links {
-		tasks = append(tasks, daemon.Task{Name: "link " + l.backup.Name, Run: l.run})
+		tasks = append(tasks, daemon.Task{Name: "link " + l.backup.Name, Run: l.run}, daemon.Task{Name: "word " + l.backup.Name, Run: l.talk})
 	}
 	for _, e := range g.engines {
 		tasks = append(tasks, daemon.Task{Name: "folder " + e.folder.Name, Run: e.run})

@@ -55,6 +55,11 @@ type backupReport struct {
 	LastError string    `json:"last_error"`
 	Standby   string    `json:"standby"` // up, down, unknown; "" where it is not probed
 	Why       string    `json:"standby_why,omitempty"`
+
+	Serving  string     `json:"serving"`           // prod, standby, by the watchdog's word; "" where there is none
+	Watchdog *time.Time `json:"watchdog_heard"`    // when it last said something new; null where there is none
+	Holding  string     `json:"holding,omitempty"` // why nothing is pushed
+	DiskFree uint64     `json:"disk_free"`         // bytes, by the watchdog's word
 }
 
 // status is the state of everything at the time now.
@@ -81,6 +86,7 @@ func (g *agent) status(now time.Time) statusReport {
 				}
 			}
 		}
+		l.word.report(&b, now, worse)
 		r.Backups = append(r.Backups, b)
 	}
 	for _, e := range g.engines {
@@ -88,6 +94,7 @@ func (g *agent) status(now time.Time) statusReport {
 		f := s.report()
 		connected, _, _ := e.link.state()
 		switch {
+		case s.isHeld(): // said of the backup
 		case s.state == stateWaiting && s.err != nil && connected:
 			worse(report.Failing, "The folder %s cannot be replicated to %s: %v.", s.name, s.backup, s.err)
 		case len(s.held) > 0:

@@ -46,6 +46,12 @@ func (r statusReport) lines() []string {
 				state += " (" + b.Why + ")"
 			}
 		}
+		if b.Watchdog != nil {
+			state += fmt.Sprintf("; watchdog heard %s", humanize.RelTime(*b.Watchdog, r.Time, "ago", "from now"))
+			if b.Serving != "" {
+				state += fmt.Sprintf(", %s serves, %s free", b.Serving, humanize.IBytes(b.DiskFree))
+			}
+		}
 		lines = append(lines, fmt.Sprintf("%-14s %s", b.Name, state))
 	}
 	return lines

@@ -50,8 +50,14 @@ func (c syncCmd) Run(a *app) error {
 			complete = false
 			continue
 		}
+		l := newLink(b, slog.New(slog.DiscardHandler))
 		for _, f := range cfg.Folders {
-			e := newEngine(f, newLink(b, slog.New(slog.DiscardHandler)), cfg.StateDir, id, slog.New(slog.DiscardHandler))
+			if err := c.mayPush(a.ctx, l, s); err != nil {
+				fmt.Fprintf(a.env.Stderr, "syncagent: backup %s: %v\n", b.Name, err)
+				complete = false
+				break
+			}
+			e := newEngine(f, l, cfg.StateDir, id, slog.New(slog.DiscardHandler))
 			ok, err := c.folder(a, e, s)
 			if err != nil {
 				fmt.Fprintf(a.env.Stderr, "syncagent: folder %s to %s: %v\n", f.Name, b.Name, err)
@@ -64,6 +70,17 @@ func (c syncCmd) Run(a *app) error {
 		return silent{exitFailed}
 	}
 	return nil
+}
+
+// mayPush listens to the watchdog's word, which a dry run need not heed.
+func (c syncCmd) mayPush(ctx context.Context, l *link, s *session) error {
+	if c.DryRun {
+		return nil
+	}
+	if err := l.word.listen(ctx, s); err != nil {
+		return err
+	}
+	return l.word.holds()
 }
 
 // folder brings one folder up to date, or lists what that would take, and reports whether the replica is equal now.
