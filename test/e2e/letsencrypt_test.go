@@ -184,16 +184,9 @@ func (r *lineageReader) run(ctx context.Context, live string) {
 // nginx is reloaded with it and serves it.
 func TestCertificateRenewed(t *testing.T) {
 	t.Parallel()
-	ca, err := sites.NewCA()
-	if err != nil {
-		t.Fatal(err)
-	}
 	p := newPair(t, netlab.Options{RTT: 10 * time.Millisecond})
 	p.source = p.path("letsencrypt")
-	bot := &certbot{root: p.source, name: "www.example.net", ca: ca}
-	if err := bot.first(); err != nil {
-		t.Fatal(err)
-	}
+	bot := certbotIn(t, p.source)
 	write(t, p.path("syncagent.toml"), p.configuration(`kind = "letsencrypt"`), 0o644)
 	p.start(t)
 	p.inSync(t, 30*time.Second)
@@ -258,7 +251,7 @@ func TestCertificateRenewed(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, 10*time.Second, 50*time.Millisecond, func() (bool, string) {
-			got, err := served(t.Context(), nginx, bot.name, ca)
+			got, err := served(t.Context(), nginx, bot.name, bot.ca)
 			return err == nil && got == string(want), fmt.Sprintf("the standby does not serve the new certificate: %v", err)
 		})
 	}
@@ -312,4 +305,18 @@ func served(ctx context.Context, n *netlab.Nginx, name string, ca *sites.CA) (st
 	}
 	leaf := client.ConnectionState().PeerCertificates[0]
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})), nil
+}
+
+// certbotIn makes a folder with the site's certificate.
+func certbotIn(t *testing.T, root string) *certbot {
+	t.Helper()
+	ca, err := sites.NewCA()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bot := &certbot{root: root, name: site, ca: ca}
+	if err := bot.first(); err != nil {
+		t.Fatal(err)
+	}
+	return bot
 }
