@@ -47,6 +47,7 @@ type engine struct {
 	remembered tree.Tree   // what is remembered of the replica, until it is listed
 	known      *plan.Known // what it holds, while there is a session
 	dirty      bool        // known differs from the record's file
+	polled     bool        // some directories cannot be watched: of them a change names the directory alone
 	saved      time.Time
 	full       time.Time // of the last comparison of everything
 	pruned     time.Time
@@ -244,13 +245,17 @@ func (e *engine) reopen() error {
 
 // wait blocks until something has changed, something is due, or the session has ended.
 func (e *engine) wait(ctx context.Context, s *session, watcher *watch.Watcher) error {
-	e.watched(watcher.Status())
+	status := watcher.Status()
+	e.polled = status.Polled > 0
+	e.watched(status)
 	next := e.todo.next(e.full.Add(fullEvery))
 	ctx, cancel := context.WithDeadline(ctx, next)
 	defer cancel()
 	stop := make(chan struct{})
+	var interrupt sync.WaitGroup
+	defer interrupt.Wait()
 	defer close(stop)
-	go func() { // ends with the wait
+	interrupt.Go(func() {
 		select {
 		case <-s.conn.Done():
 		case <-s.lanes.Small.Done():
@@ -260,7 +265,7 @@ func (e *engine) wait(ctx context.Context, s *session, watcher *watch.Watcher) e
 		case <-stop:
 		}
 		cancel()
-	}()
+	})
 	began := time.Now()
 	changes, err := watcher.Next(ctx)
 	e.waited(began, time.Now())

@@ -131,10 +131,11 @@ func (e *engine) look(ctx context.Context, scope plan.Scope) (view, error) {
 		if err != nil {
 			return l, err
 		}
-		if entry.Type == tree.Dir && entry.Ino != 0 && !e.known.SameDir(p, entry) {
+		if entry.Type == tree.Dir && entry.Ino != 0 && (e.polled || !e.known.SameDir(p, entry)) {
 			if err := scan(p); err != nil {
 				return l, err
 			}
+			l.scope.Subtrees = append(l.scope.Subtrees, p)
 		}
 		if err := e.lookUp(p, &l, scan); err != nil {
 			return l, err
