@@ -22,23 +22,40 @@ const temp = tree.Prefix + "-tmp-watchdog"
 // The folder belongs to the account that prod logs in to, so that nothing in it is trusted: no link is followed, and
 // nothing but a regular file is opened.
 func ReadAgent(dir string) (a Agent, written time.Time, err error) {
-	root, err := tree.Open(dir)
-	if err != nil {
-		// %v: a folder that is missing must not pass for a file that is.
-		return Agent{}, time.Time{}, fmt.Errorf("open control folder: %v", err)
-	}
-	defer root.Close()
-	f, entry, err := root.OpenFile(AgentFile)
+	text, written, err := read(dir, AgentFile)
 	if err != nil {
 		return Agent{}, time.Time{}, err
 	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
-	if err != nil {
-		return Agent{}, time.Time{}, fmt.Errorf("read %s: %w", AgentFile, err)
-	}
 	a, err = DecodeAgent(text)
-	return a, time.Unix(0, entry.MTime), err
+	return a, written, err
+}
+
+// ReadWatchdog reads the watchdog's file in the control folder dir: what the watchdog itself said last. Its errors are
+// those of [ReadAgent].
+func ReadWatchdog(dir string) (Watchdog, error) {
+	text, _, err := read(dir, WatchdogFile)
+	if err != nil {
+		return Watchdog{}, err
+	}
+	return DecodeWatchdog(text)
+}
+
+func read(dir, name string) (text []byte, written time.Time, err error) {
+	root, err := tree.Open(dir)
+	if err != nil {
+		// %v: a folder that is missing must not pass for a file that is.
+		return nil, time.Time{}, fmt.Errorf("open control folder: %v", err)
+	}
+	defer root.Close()
+	f, entry, err := root.OpenFile(name)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	defer f.Close()
+	if text, err = io.ReadAll(io.LimitReader(f, MaxSize+1)); err != nil {
+		return nil, time.Time{}, fmt.Errorf("read %s: %w", name, err)
+	}
+	return text, time.Unix(0, entry.MTime), nil
 }
 
 // WriteWatchdog replaces the watchdog's file in the control folder dir. Readers see the old one or the new one, whole,

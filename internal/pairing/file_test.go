@@ -78,11 +78,7 @@ func TestWriteWatchdog(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	text, err := os.ReadFile(filepath.Join(dir, pairing.WatchdogFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if w, err := pairing.DecodeWatchdog(text); err != nil || len(w.StandbyServes()) != 1 {
+	if w, err := pairing.ReadWatchdog(dir); err != nil || len(w.StandbyServes()) != 1 {
 		t.Errorf("got %v, %v", w, err)
 	}
 	info, err := os.Lstat(filepath.Join(dir, pairing.WatchdogFile))

@@ -12,6 +12,8 @@ import (
 
 	"crypto/tls"
 
+	"golang.org/x/sys/unix"
+
 	"releve/internal/daemon"
 	"releve/internal/notify"
 	"releve/internal/ovhdns"
@@ -52,6 +54,7 @@ func check(ctx context.Context, env daemon.Env, cfg *Config, path string) error 
 	c := &checklist{out: env.Stdout}
 	c.good("%s is a good configuration of %d site(s)", path, len(cfg.Sites))
 	c.stateDir(cfg)
+	c.controlFolder(cfg.Replica.Control)
 	c.running(ctx, cfg)
 	c.channels(cfg)
 	home := c.home(ctx, cfg.Home)
@@ -78,6 +81,18 @@ func (c *checklist) stateDir(cfg *Config) {
 		return
 	}
 	c.good("state directory %s can be written", cfg.StateDir)
+}
+
+// controlFolder is where the agent is told that the standby serves.
+func (c *checklist) controlFolder(dir string) {
+	if dir == "" {
+		return
+	}
+	if err := unix.Access(dir, unix.R_OK|unix.W_OK|unix.X_OK); err != nil {
+		c.bad("mount its disk, or make it for both: install -d -o SFTPUSER -g WATCHDOGGROUP -m 2775 "+dir, "control folder %s: %v", dir, err)
+		return
+	}
+	c.good("control folder %s can be written", dir)
 }
 
 func (c *checklist) running(ctx context.Context, cfg *Config) {

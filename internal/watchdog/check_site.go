@@ -72,10 +72,23 @@ func (k siteCheck) standby(ctx context.Context, t probe.Target) {
 	}
 }
 
-// replica says what is not looked at, so that nobody relies on it.
+// replica says how old the replicas are, or that this is not looked at, so that nobody relies on it.
 func (k siteCheck) replica() {
 	if len(k.site.Folders) == 0 {
 		k.note("%s: no folders are named, so that a replica of any age will do", k.site.Name)
+	}
+	st := failover.New()
+	if text, err := os.ReadFile(store{k.cfg.StateDir}.sitePath(k.site.Name)); err == nil {
+		if remembered, err := failover.Decode(text); err == nil {
+			st = remembered
+		}
+	}
+	for _, c := range replicaChecks(k.site, k.cfg.Replica.Control, st, now()) {
+		if c.OK {
+			k.good("%s: %s: %s", k.site.Name, c.Name, c.Why)
+		} else {
+			k.bad("see \"syncagent status\" and \"syncagent check\" on prod", "%s: %s: %s", k.site.Name, c.Name, c.Why)
+		}
 	}
 }
 

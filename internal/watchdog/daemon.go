@@ -39,6 +39,7 @@ type watchdog struct {
 	alarms *alarms
 	outbox *notify.Outbox
 	sites  []*site
+	word   *word
 	begun  time.Time
 }
 
@@ -72,6 +73,7 @@ func serve(ctx context.Context, env daemon.Env, cfg *Config) error {
 		{Name: "notify", Run: w.outbox.Run},
 		{Name: "home address", Run: w.home.run},
 		{Name: "uplink", Run: w.uplink.run},
+		{Name: "word", Run: w.leaveWord},
 		{Name: "service manager", Run: w.reportAlive},
 	}
 	for _, s := range w.sites {
@@ -98,6 +100,7 @@ func assemble(env daemon.Env, cfg *Config, log *slog.Logger, st store) (*watchdo
 	w.home.interval = w.homeInterval
 	w.home.changed = w.homeChanged
 	w.uplink = &uplink{refs: cfg.Uplink, now: w.now, interval: 2 * maxPace, back: w.uplinkBack}
+	w.word = newWord(cfg.Replica.Control, cfg.Sites, log, w.now)
 	reader, err := newZone(cfg.OVH)
 	if err != nil {
 		return nil, err
@@ -168,6 +171,7 @@ func (w *watchdog) newSite(c Site, reader zone) (*site, error) {
 		reader: reader, zone: writer, tell: w.outbox.Post, alarms: w.alarms, metrics: newSiteMetrics(),
 		inbox: make(chan func(*failover.Observation)), orders: make(chan order, 1),
 		asked: make(chan struct{}, 1), reread: make(chan struct{}, 1),
+		control: w.cfg.Replica.Control, word: w.word.news,
 	}
 	if s.target.Roots, err = rootsWith(c.Probe.CAFile); err != nil {
 		return nil, fmt.Errorf("site %s: %w", c.Name, err)

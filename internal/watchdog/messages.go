@@ -60,6 +60,9 @@ func (s *site) message(n failover.Notice) notify.Message {
 		}
 	case failover.EventStandbyDown:
 		m.Subject = name + ": the standby is not ready"
+		if onlyReplicaFails(s.standby.Checks) {
+			m.Event, m.Subject = EventReplicaLag, name+": the replica is too old for the standby to serve"
+		}
 		text = []string{fmt.Sprintf("For %s now: %s.", short(s.policy.StandbyGrace), n.Why)}
 		if s.state.Serving == failover.Standby {
 			text = append(text, "IT IS THE STANDBY THAT SERVES, so visitors see that.", "If prod is good: "+failback)

@@ -39,12 +39,15 @@ type site struct {
 	reread  chan struct{} // the zone is to be read now
 	damage  string        // what was wrong with the state file at start, if anything
 	started bool          // the first round has been seen
+	control string        // the folder where the agent leaves word; "" = none
+	word    chan<- struct{}
 
 	// The loop's own.
 	state   failover.State
 	standby failover.Readiness
 	unsaved error // why the state in memory is not the one on disk
 	untold  error // why a notice has not been taken by the messenger
+	serves  bool  // the standby, as the agent was told
 
 	epoch atomic.Int64 // changes with each write; a reading of the zone from before it means nothing
 
@@ -121,6 +124,8 @@ func (s *site) call(ctx context.Context, f func(failover.Observation)) error {
 	}
 }
 
+// observe is what is known. Return is left empty: nothing but prod's own answers is asked before an automatic
+// fail-back.
 func (s *site) observe() failover.Observation {
 	return failover.Observation{Time: s.now(), Standby: s.standby, Home: s.homeAddrs()}
 }
@@ -218,7 +223,7 @@ func (s *site) order(o order) {
 	s.orders <- o
 }
 
-func hurry(c chan struct{}) {
+func hurry(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
@@ -230,6 +235,10 @@ func (s *site) publish() {
 	s.set(func(v *siteView) {
 		v.State, v.Standby, v.Published, v.Unsaved, v.Untold = s.state, s.standby, publishTime(s.state), s.unsaved, s.untold
 	})
+	if serves := standbyServes(s.state); serves != s.serves {
+		s.serves = serves
+		hurry(s.word) // the agent is to know at once
+	}
 }
 
 // rounds has prod looked at.

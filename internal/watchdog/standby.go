@@ -45,7 +45,8 @@ func (s *site) lookAtStandby(ctx context.Context) {
 // askStandby goes through the checklist: all that must hold before the name may lead to the standby.
 func (s *site) askStandby(ctx context.Context) ([]failover.Check, probe.Result) {
 	checks, r := standbyChecks(ctx, s.target, s.cfg.StandbyAddress, s.now())
-	return append(checks, homeCheck(s.home.get())), r
+	checks = append(checks, homeCheck(s.home.get()))
+	return append(checks, replicaChecks(s.cfg, s.control, s.get().State, s.now())...), r
 }
 
 // standbyChecks asks the standby for the site, by the site's own name.

@@ -97,6 +97,7 @@ func (w *watchdog) report() statusReport {
 		r.Sites = append(r.Sites, s.status(v))
 		s.problems(v, bad)
 	}
+	w.word.problem(bad)
 	r.Home = w.homeStatus()
 	if !r.Home.Agreed {
 		bad(report.Degraded, "our public address is not agreed on: %s", r.Home.Why)
