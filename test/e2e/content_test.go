@@ -87,7 +87,11 @@ func (s *sourceTree) grow(dirs, files int) error {
 		if i < len(oddNames) {
 			name = filepath.Join(filepath.Dir(name), oddNames[i])
 		}
-		if err := s.create(name, s.size()); err != nil {
+		err := s.create(name, s.size())
+		if errors.Is(err, fs.ErrExist) { // a directory has this odd name
+			err = s.create(s.fresh(), s.size())
+		}
+		if err != nil {
 			return err
 		}
 		if i%100 == 0 {

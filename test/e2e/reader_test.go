@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,14 +28,19 @@ type reader struct {
 	wrongs []string
 }
 
+func newReader(root string, allow ...string) *reader {
+	r := &reader{root: root, allow: map[[32]byte]fs.FileMode{}}
+	for _, text := range allow {
+		r.allow[sha256.Sum256([]byte(text))] = 0o777
+	}
+	return r
+}
+
 // readWhile starts a reader; what it has found by the end of the test fails it. allow lists contents that are right
 // although they do not describe themselves.
 func (p *pair) readWhile(t *testing.T, allow ...string) {
 	t.Helper()
-	r := &reader{root: p.replica, allow: map[[32]byte]fs.FileMode{}}
-	for _, text := range allow {
-		r.allow[sha256.Sum256([]byte(text))] = 0o777
-	}
+	r := newReader(p.replica, allow...)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -130,4 +136,39 @@ func (r *reader) wrong(path string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.wrongs = append(r.wrongs, fmt.Sprintf("%q: %v", strings.TrimPrefix(path, r.root), err))
+}
+
+// TestReaderCanFail: what the reader is there for, it sees.
+func TestReaderCanFail(t *testing.T) {
+	r := newReader(t.TempDir(), "allowed\n")
+	random := rand.New(rand.NewPCG(1, 1))
+	private := string(content(random, 0o600, 1000))
+	for _, dir := range []string{".releve-tmp-1", "dir"} {
+		if err := os.Mkdir(filepath.Join(r.root, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range []struct {
+		name, text string
+		mode       fs.FileMode
+		wrong      bool
+	}{
+		{"whole", private, 0o600, false},
+		{"allowed", "allowed\n", 0o644, false},
+		{".releve-tmp-1/half", private[:500], 0o600, false},
+		{".releve-tmp-1/wide", private, 0o644, true},
+		{"half", private[:500], 0o600, true},
+		{"dir/longer", private + "x", 0o600, true},
+		{"dir/mixed", private[:500] + strings.Repeat("y", len(private)-500), 0o600, true},
+		{"empty", "", 0o600, true},
+		{"dir/wide", private, 0o640, true},
+	} {
+		path := filepath.Join(r.root, f.name)
+		write(t, path, f.text, f.mode)
+		before := len(r.wrongs)
+		r.look(path)
+		if wrong := len(r.wrongs) > before; wrong != f.wrong {
+			t.Errorf("%s: found wrong: %v, want %v: %q", f.name, wrong, f.wrong, r.wrongs[before:])
+		}
+	}
 }
