@@ -120,8 +120,12 @@ func TestWatchdogIsRemoved(t *testing.T) {
 	must(t, os.Rename(a.control, a.control+".away"))
 	writes := a.writes()
 	for range 3 {
+		logins := a.ssh.Backup.Logins()
 		a.ssh.Backup.Kill()
-		eventually(t, "connected again", func() bool { connected, _, _ := a.link.state(); return connected })
+		eventually(t, "connected again", func() bool {
+			connected, _, _ := a.link.state()
+			return connected && a.ssh.Backup.Logins() > logins
+		})
 	}
 	if writes.Load() > 0 || a.replica("index.html") == "prod's" {
 		t.Error("pushed because the control folder went away")
