@@ -1,6 +1,7 @@
 package watchdog_test
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -170,6 +171,35 @@ func TestFailbackRefusedWhileProdIsDown(t *testing.T) {
 	w.zoneIs(before)
 	w.rounds(8)
 	w.zoneIs(before)
+}
+
+func TestFailoverRefusedTowardADeadStandby(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start()
+	w.ready()
+	w.standby.Stop()
+	code, _, errs := w.command("failover", name)
+	if code != 1 || !strings.Contains(errs, "refused: the standby is not ready: answer: ") {
+		t.Fatalf("exit code %d: %s", code, errs)
+	}
+	w.zoneIs(before)
+	w.mustCommand("failover", name, "--force")
+	w.zoneIs(switched)
+}
+
+// Home's sources fall apart while the standby serves: the last address that was agreed on stays.
+func TestHomeNotAgreed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start()
+	w.ready()
+	w.prod.Stop()
+	w.in("failed_over", "standby")
+	w.echoes[1].Echo("myip.example", netip.MustParseAddr(home2))
+	w.until("no agreement", func(st status) bool { return !st.Home.Agreed && st.Home.IPv4 == home1 })
+	w.rounds(3)
+	w.zoneIs(switched)
 }
 
 func TestFailoverByHandHolds(t *testing.T) {

@@ -147,6 +147,9 @@ func TestStatus(t *testing.T) {
 			t.Errorf("it does not say %q:\n%s", want, out)
 		}
 	}
+	if _, out, _ := w.command("check"); !strings.Contains(out, "✓ the watchdog is running") {
+		t.Errorf("check beside the daemon says:\n%s", out)
+	}
 	// The contract of DESIGN §7.
 	var got map[string]any
 	if err := json.Unmarshal([]byte(w.mustCommand("status", "--json")), &got); err != nil {

@@ -156,8 +156,12 @@ func (s *site) admit(ctx context.Context, seq int, have ovhdns.Set) error {
 // the zone can be refreshed again.
 func (s *site) awaitPublication(ctx context.Context, in failover.Intent) bool {
 	deadline := s.now().Add(publishAgain)
+	var servers []string
 	for s.now().Before(deadline) {
-		servers, err := s.nameServers(ctx)
+		var err error
+		if len(servers) == 0 {
+			servers, err = s.nameServers(ctx)
+		}
 		if err == nil {
 			err = late(ovhdns.Published(ctx, servers, s.cfg.Name, toSet(in.Want)))
 		}
