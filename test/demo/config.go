@@ -107,9 +107,12 @@ url      = "{ifttt}"
 [[notify]]
 type   = "smtp"
 to     = "owner@example.net"
-from   = "watchdog@example.net"
+from   = "{watchdog_mail}"
 server = "{mail}"
 `
+
+// watchdogMail is the sender of the watchdog's mails.
+const watchdogMail = "watchdog@example.net"
 
 // pages are where the two status pages are served, HOST:PORT.
 type pages struct{ syncagent, watchdog string }
@@ -134,7 +137,7 @@ func (w *world) writeConfigs() (pages, error) {
 		"{known_hosts}", w.ssh.KnownHosts, "{url}", w.url("/"), "{standby}", w.standby.Addr(),
 		"{name_server}", w.nsAddr, "{prod}", quoted(w.prodAddrs()), "{ovh}", w.endpoint, "{application_key}", applicationKey,
 		"{sources}", quoted(w.echoes), "{references}", quoted(w.refs), "{ifttt}", w.inbox.iftttURL, "{mail}", w.inbox.mailAddr,
-		"{syncagent_page}", p.syncagent, "{watchdog_page}", p.watchdog,
+		"{watchdog_mail}", watchdogMail, "{syncagent_page}", p.syncagent, "{watchdog_page}", p.watchdog,
 	)
 	for name, text := range map[string]string{
 		"ca.pem": string(w.ca.PEM()), "home/ovh_secret": applicationSecret, "home/ovh_consumer": consumerKey,

@@ -22,6 +22,7 @@ const iftttKey = "demo-ifttt-key"
 // message is what reached the owner.
 type message struct {
 	Via     string // "IFTTT" or "mail"
+	From    string // of a mail: which daemon
 	Subject string
 }
 
@@ -92,7 +93,7 @@ func (b *inbox) trigger(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, err.Error(), http.StatusBadRequest)
 		return
 	}
-	b.add(message{"IFTTT", values.Value1})
+	b.add(message{Via: "IFTTT", Subject: values.Value1})
 	rw.Write([]byte("Congratulations! You've fired the " + r.PathValue("event") + " event"))
 }
 
@@ -137,12 +138,12 @@ func (b *inbox) receiveMail(c *textproto.Conn) {
 			if c.PrintfLine("354 go ahead") != nil {
 				return
 			}
-			subject, err := readSubject(c.DotReader())
+			m, err := readMail(c.DotReader())
 			if err != nil {
 				answer = c.PrintfLine("554 %v", err)
 				continue
 			}
-			b.add(message{"mail", subject})
+			b.add(m)
 			answer = c.PrintfLine("250 taken")
 		case "QUIT":
 			_ = c.PrintfLine("221 bye")
@@ -153,14 +154,19 @@ func (b *inbox) receiveMail(c *textproto.Conn) {
 	}
 }
 
-// readSubject reads a mail (RFC 5322) to its end.
-func readSubject(r io.Reader) (string, error) {
+// readMail reads a mail (RFC 5322) to its end.
+func readMail(r io.Reader) (message, error) {
 	m, err := mail.ReadMessage(r)
 	if err != nil {
-		return "", fmt.Errorf("read mail: %w", err)
+		return message{}, fmt.Errorf("read mail: %w", err)
 	}
 	if _, err := io.Copy(io.Discard, m.Body); err != nil {
-		return "", fmt.Errorf("read mail: %w", err)
+		return message{}, fmt.Errorf("read mail: %w", err)
 	}
-	return new(mime.WordDecoder).DecodeHeader(m.Header.Get("Subject"))
+	from, err := mail.ParseAddress(m.Header.Get("From"))
+	if err != nil {
+		return message{}, fmt.Errorf("read mail: from: %w", err)
+	}
+	subject, err := new(mime.WordDecoder).DecodeHeader(m.Header.Get("Subject"))
+	return message{Via: "mail", From: from.Address, Subject: subject}, err
 }

@@ -168,7 +168,7 @@ func (s *story) await(ctx context.Context, what string, within, every time.Durat
 func (s *story) identical(ctx context.Context, folder string) error {
 	source := map[string]string{"webroot": s.w.webroot, "letsencrypt": s.w.letsencrypt}[folder]
 	ours := func(name string) bool { return strings.HasPrefix(name, ".releve") }
-	return s.await(ctx, "source and replica of "+folder+" to be identical", 10*time.Second, 20*time.Millisecond, func() (bool, string) {
+	return s.await(ctx, "source and replica of "+folder+" to be identical", soon, 20*time.Millisecond, func() (bool, string) {
 		differ, err := treecmp.Compare(source, filepath.Join(s.w.replica, folder), ours)
 		if err != nil {
 			return false, err.Error()

@@ -79,6 +79,9 @@ func (s *story) failOver(ctx context.Context) error {
 	}
 	took := time.Since(killed)
 	s.say.timed(took, "the name server serves %s", want)
+	if len(s.w.prod) > 1 {
+		s.say.aside("and no AAAA record any more, for the home has no IPv6")
+	}
 	if err := s.explain(ctx, killed); err != nil {
 		return err
 	}
@@ -126,13 +129,14 @@ func (s *story) opens(ctx context.Context, who, address string) error {
 	return nil
 }
 
-// told wants one message by each channel about the switch.
+// told wants one message by each of the watchdog's channels since the last one that was shown.
 func (s *story) told(ctx context.Context) error {
 	count := func() (ifttt, mail int) {
 		for _, m := range s.w.inbox.all()[s.shown:] {
-			if m.Via == "IFTTT" {
+			switch {
+			case m.Via == "IFTTT":
 				ifttt++
-			} else {
+			case m.From == watchdogMail:
 				mail++
 			}
 		}

@@ -15,7 +15,7 @@ import (
 )
 
 // soon is how long a change may take to the replica before the story fails. It is usual to take some milliseconds.
-const soon = 15 * time.Second
+const soon = 30 * time.Second
 
 // firstSync starts the agent beside an empty replica.
 func (s *story) firstSync(ctx context.Context) error {
@@ -78,10 +78,11 @@ func (s *story) edit(ctx context.Context) error {
 			both(gone("blog"), holds("journal/2026/november.html"))},
 		{picture + " deleted", func() error { return os.Remove(filepath.Join(www, picture)) }, gone(picture)},
 	} {
+		began := time.Now()
 		if err := c.change(); err != nil {
 			return err
 		}
-		took, err := s.arrives(ctx, c.what, c.arrived)
+		took, err := s.arrives(ctx, c.what, began, c.arrived)
 		if err != nil {
 			return err
 		}
@@ -94,9 +95,8 @@ func (s *story) edit(ctx context.Context) error {
 	return nil
 }
 
-// arrives waits for a change that was just made.
-func (s *story) arrives(ctx context.Context, what string, arrived func() bool) (time.Duration, error) {
-	began := time.Now()
+// arrives waits for a change that was made since began.
+func (s *story) arrives(ctx context.Context, what string, began time.Time, arrived func() bool) (time.Duration, error) {
 	err := s.await(ctx, what+", to arrive on the replica", soon, time.Millisecond, func() (bool, string) {
 		return arrived(), "it did not"
 	})
@@ -116,12 +116,12 @@ func (s *story) deploy(ctx context.Context) error {
 	if err := writeRelease(s.w.webroot, 2); err != nil {
 		return err
 	}
+	written := time.Now()
 	if err := replaceLink(filepath.Join(s.w.webroot, "app"), releaseDir(2)); err != nil {
 		return err
 	}
-	written := time.Since(began)
 	there := filepath.Join(s.w.replica, "webroot")
-	took, err := s.arrives(ctx, "the link app -> releases/2", func() bool {
+	took, err := s.arrives(ctx, "the link app -> releases/2", written, func() bool {
 		to, err := os.Readlink(filepath.Join(there, "app"))
 		return err == nil && to == releaseDir(2)
 	})
@@ -135,7 +135,7 @@ func (s *story) deploy(ctx context.Context) error {
 	if files != appFiles {
 		return fmt.Errorf("expected: %d files of the release where the link leads to; instead: %d when the link was replaced", appFiles, files)
 	}
-	s.say.timed(took, "release 2, %d files written in %s, is live on the replica", appFiles, short(written))
+	s.say.timed(took, "release 2, %d files written in %s, is live on the replica", appFiles, short(written.Sub(began)))
 	s.say.good("when the link was replaced there, all %d files were in place: nobody saw half a release", files)
 	return s.identical(ctx, "webroot")
 }
@@ -187,7 +187,7 @@ func (s *story) renew(ctx context.Context) error {
 	defer wg.Wait()
 	defer stop()
 
-	step := time.NewTicker(100 * time.Millisecond)
+	step := time.NewTicker(150 * time.Millisecond)
 	defer step.Stop()
 	if err := issue(s.w.ca, s.w.letsencrypt, 2, func() {
 		select {
@@ -197,13 +197,14 @@ func (s *story) renew(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	renewed := time.Now()
 	pair, err := loadPair(s.w.letsencrypt)
 	if err != nil {
 		return err
 	}
 	s.serial = pair.Leaf.SerialNumber.Text(16)
 	serial := ""
-	took, err := s.arrives(ctx, "the new certificate, served by the standby", func() bool {
+	took, err := s.arrives(ctx, "the new certificate, served by the standby", renewed, func() bool {
 		serial, err = s.w.standbySerial(ctx)
 		return err == nil && serial == s.serial
 	})
