@@ -43,6 +43,8 @@ type batch struct {
 	links  []step // the same for symbolic links, which come after what they point to
 	attrs  []step
 	junk   []string // temporary names that could not be put in place
+
+	touchRoot bool // the target's time has to be set again
 }
 
 // arrange makes the directories that are filled in place and moves what has only been renamed.
@@ -55,6 +57,13 @@ func (b *batch) arrange(ctx context.Context) error {
 			steps = append(steps, b.moveStep(*m))
 		}
 	}
+	if !b.r.ahead.made {
+		fresh, err := b.r.makeSpool(ctx)
+		if err != nil {
+			return err
+		}
+		b.touchRoot = fresh
+	}
 	return b.fly(ctx, append(b.unlock(), b.trashFirst(steps)...))
 }
 
@@ -62,8 +71,9 @@ func (b *batch) arrange(ctx context.Context) error {
 // arrange and settle phases only, where nothing else is under way.
 func (b *batch) trashFirst(steps []step) []step {
 	reqs, first := b.r.trash.flush()
-	if root, ok := b.known.Get("."); ok && first {
-		// Making the trash has changed the target's time, and nothing of the plan need set it again.
+	if root, ok := b.known.Get("."); ok && (first || b.touchRoot) {
+		// Making a folder of ours has changed the target's time, and nothing of the plan need set it again.
+		b.touchRoot = false
 		reqs = append(reqs, sftpipe.Setstat(b.r.target, timesOf(root)))
 	}
 	return append([]step{{reqs: reqs, done: func([]error) {}}}, steps...)
@@ -131,9 +141,10 @@ func (b *batch) upload(ctx context.Context) error {
 		if !acquire(working, b.files) {
 			break
 		}
+		to := b.slot(put)
 		group.Go(func() error {
 			defer release(b.files)
-			return b.file(working, put, whole || put.Old != plan.Absent)
+			return b.file(working, put, to, whole || put.Old != plan.Absent)
 		})
 	}
 	for _, put := range b.plan.Links {
@@ -145,7 +156,30 @@ func (b *batch) upload(ctx context.Context) error {
 			return b.link(working, put)
 		})
 	}
+	if missing := spares - b.spare(); missing > 0 && b.r.ahead.made && !b.r.ahead.off {
+		group.Go(func() error {
+			more := b.r.stock(working, missing)
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.r.ahead.open = append(b.r.ahead.open, more...)
+			return nil
+		})
+	}
 	return cmp.Or(group.Wait(), ctx.Err())
+}
+
+// slot is Replica.slot while uploads run.
+func (b *batch) slot(put plan.Put) slot {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.r.slot(put, b.known)
+}
+
+// spare is how many files are open ahead.
+func (b *batch) spare() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.r.ahead.open)
 }
 
 func acquire(ctx context.Context, slots chan struct{}) bool {
@@ -160,9 +194,8 @@ func acquire(ctx context.Context, slots chan struct{}) bool {
 func release(slots chan struct{}) { <-slots }
 
 // file uploads one file; later says that it is put in place with the final flight.
-func (b *batch) file(ctx context.Context, put plan.Put, later bool) error {
-	temp := b.r.temp(put.Path)
-	s, err := b.sendFile(ctx, put, temp)
+func (b *batch) file(ctx context.Context, put plan.Put, to slot, later bool) error {
+	s, err := b.sendFile(ctx, put, &to)
 	if err != nil {
 		return b.failed(ctx, put.Path, err)
 	}
@@ -170,10 +203,13 @@ func (b *batch) file(ctx context.Context, put plan.Put, later bool) error {
 	if s.metaOnly {
 		b.mu.Lock()
 		defer b.mu.Unlock()
+		if to.file != nil { // not needed
+			b.r.ahead.open = append(b.r.ahead.open, to)
+		}
 		b.attrs = append(b.attrs, b.attrStep(put))
 		return nil
 	}
-	st := b.renameStep(put, temp)
+	st := b.renameStep(put, to)
 	if !later {
 		return b.fly(ctx, []step{st})
 	}
@@ -189,7 +225,7 @@ func (b *batch) link(ctx context.Context, put plan.Put) error {
 	if err := first(b.r.lanes.Small.Do(ctx, sftpipe.Symlink(put.Entry.Link, temp))); err != nil {
 		return b.failed(ctx, put.Path, fmt.Errorf("make link: %w", err))
 	}
-	st := b.renameStep(put, temp)
+	st := b.renameStep(put, slot{path: temp})
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.links = append(b.links, st)
@@ -197,17 +233,23 @@ func (b *batch) link(ctx context.Context, put plan.Put) error {
 	return nil
 }
 
-// renameStep puts what lies whole at temp into its place, keeping what lies there.
-func (b *batch) renameStep(put plan.Put, temp string) step {
+// renameStep puts what lies whole in a slot into its place, keeping what lies there.
+func (b *batch) renameStep(put plan.Put, from slot) step {
 	abs := b.r.abs(put.Path)
 	b.mu.Lock()
 	reqs := b.keep(put, abs)
 	b.mu.Unlock()
-	reqs = append(reqs, sftpipe.Rename(temp, abs))
+	reqs = append(reqs, sftpipe.Rename(from.path, abs))
 	return step{path: put.Path, reqs: reqs, done: func(errs []error) {
-		if err := errs[len(errs)-1]; err != nil {
+		switch err := errs[len(errs)-1]; {
+		case err != nil && from.spool: // perhaps because of where it lay: once more, from beside its place
+			b.r.ahead.off = true
+			b.out.Again = append(b.out.Again, put.Path)
+			b.junk = append(b.junk, from.path)
+			return
+		case err != nil:
 			b.fail(put.Path, fmt.Errorf("put in place: %w", err))
-			b.junk = append(b.junk, temp)
+			b.junk = append(b.junk, from.path)
 			return
 		}
 		if put.Old == plan.Other {

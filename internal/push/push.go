@@ -64,6 +64,7 @@ type Replica struct {
 	target string
 	lanes  Lanes
 	trash  *trash
+	ahead  ahead
 	serial atomic.Uint64
 	id     string // distinguishes this process's temporary names
 	lchmod bool   // lsetstat@openssh.com can set modes here

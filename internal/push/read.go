@@ -9,20 +9,19 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"releve/internal/tree"
 	"releve/pkg/sftpipe"
 )
 
-// listings is how many directories are being listed at once: at a round-trip time of 40 ms that keeps the server busy,
-// and OpenSSH hands out far more handles than that.
-const listings = 256
+// listings is how many directories are being listed at once, if the server hands out so many handles. At a round-trip
+// time of 40 ms their number sets the pace.
+const listings = 512
 
 // Read lists what the replica holds, and removes what an interrupted push has left behind. Paths that filter excludes
 // are left out, with all below them: they are not ours to compare, or to delete. The error is for what cannot be read:
 // a replica that is known in part only would be taken for one that lacks the rest.
 func (r *Replica) Read(ctx context.Context, filter *tree.Filter) (tree.Tree, error) {
+	r.Close(ctx) // what it has open ahead is about to be swept away
 	l, err := r.list(ctx, filter, true)
 	if err != nil {
 		return nil, err
@@ -48,36 +47,80 @@ func (r *Replica) list(ctx context.Context, filter *tree.Filter, open bool) (*li
 		return nil, fmt.Errorf("look at target %s: %w", r.target, err)
 	}
 	l := &listing{r: r, filter: filter, open: open, tree: tree.Tree{".": entryOf(root)}}
-	todo := []string{"."}
-	for len(todo) > 0 {
-		group, working := errgroup.WithContext(ctx)
-		group.SetLimit(listings)
-		l.dirs = nil
-		for _, dir := range todo {
-			group.Go(func() error { return l.list(working, dir) })
-		}
-		if err := group.Wait(); err != nil {
-			return nil, fmt.Errorf("list replica: %w", err)
-		}
-		todo = l.dirs
+	l.todo = []job{{".", tree.Dir}}
+	l.more.L = &l.mu
+	var workers sync.WaitGroup
+	for range r.listings() {
+		workers.Go(func() { l.work(ctx) })
 	}
-	if err := l.readLinks(ctx); err != nil {
-		return nil, fmt.Errorf("list replica: %w", err)
+	workers.Wait()
+	if l.err != nil {
+		return nil, fmt.Errorf("list replica: %w", l.err)
 	}
 	return l, nil
 }
 
-// listing is a Read under way.
+// listings is how many directories this server lets us list at once.
+func (r *Replica) listings() int {
+	handles := r.lanes.Small.Limits().MaxHandles
+	if handles == 0 {
+		return listings / 4
+	}
+	return max(1, min(listings, int(handles)/2))
+}
+
+// job is a directory to list, or a link whose target has to be asked for.
+type job struct {
+	path string
+	kind tree.Type
+}
+
+// listing is a Read under way. Whatever is found is worked on at once, however deep it lies: a tree that has many levels
+// is not waited for at each.
 type listing struct {
 	r      *Replica
 	filter *tree.Filter
 	open   bool // directories that their owner may not enter are opened
 
 	mu        sync.Mutex // guards all below
+	more      sync.Cond  // todo, busy or err has changed
+	todo      []job
+	busy      int
+	err       error // the first
 	tree      tree.Tree
-	dirs      []string // found at the present depth
-	links     []string
 	leftovers []string
+}
+
+// work does jobs until there are none left, and none under way that could bring more.
+func (l *listing) work(ctx context.Context) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for {
+		for len(l.todo) == 0 && l.busy > 0 && l.err == nil {
+			l.more.Wait()
+		}
+		if len(l.todo) == 0 || l.err != nil {
+			return
+		}
+		j := l.todo[len(l.todo)-1]
+		l.todo = l.todo[:len(l.todo)-1]
+		l.busy++
+		l.mu.Unlock()
+		var err error
+		if j.kind == tree.Dir {
+			err = l.list(ctx, j.path)
+		} else {
+			err = l.readLink(ctx, j.path)
+		}
+		l.mu.Lock()
+		l.busy--
+		if l.err == nil {
+			l.err = err
+		}
+		if l.err != nil || l.busy == 0 && len(l.todo) == 0 {
+			l.more.Broadcast()
+		}
+	}
 }
 
 func (l *listing) list(ctx context.Context, dir string) error {
@@ -95,10 +138,13 @@ func (l *listing) list(ctx context.Context, dir string) error {
 	}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name, tempPrefix) {
-			l.mu.Lock()
-			l.leftovers = append(l.leftovers, path.Join(l.r.abs(dir), e.Name))
-			l.mu.Unlock()
+			l.leave(path.Join(l.r.abs(dir), e.Name))
 			continue
+		}
+		if e.Name == spoolName && dir == "." && e.Attrs.IsDir() {
+			if err := l.listSpool(ctx); err != nil {
+				return err
+			}
 		}
 		if e.Name == "." || e.Name == ".." || strings.ContainsAny(e.Name, "/\x00") {
 			return fmt.Errorf("the server lists %q in %s, which is no file name", e.Name, l.r.abs(dir))
@@ -115,31 +161,37 @@ func (l *listing) add(p string, e tree.Entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.tree[p] = e
-	switch e.Type {
-	case tree.Dir:
-		l.dirs = append(l.dirs, p)
-	case tree.Link:
-		l.links = append(l.links, p)
+	if e.Type == tree.Dir || e.Type == tree.Link {
+		l.todo = append(l.todo, job{p, e.Type})
+		l.more.Signal()
 	}
 }
 
-// readLinks asks for the targets of all links found.
-func (l *listing) readLinks(ctx context.Context) error {
-	group, working := errgroup.WithContext(ctx)
-	group.SetLimit(listings)
-	for _, p := range l.links {
-		group.Go(func() error {
-			target, err := l.r.lanes.Small.Readlink(working, l.r.abs(p))
-			if err != nil {
-				return err
-			}
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			e := l.tree[p]
-			e.Link = target
-			l.tree[p] = e
-			return nil
-		})
+// leave notes a file of ours that an interrupted push has left behind.
+func (l *listing) leave(abs string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.leftovers = append(l.leftovers, abs)
+}
+
+// listSpool notes what was open ahead when the connection ended.
+func (l *listing) listSpool(ctx context.Context) error {
+	entries, err := l.r.lanes.Small.ReadDir(ctx, l.r.spool())
+	for _, e := range entries {
+		l.leave(path.Join(l.r.spool(), e.Name))
 	}
-	return group.Wait()
+	return err
+}
+
+func (l *listing) readLink(ctx context.Context, p string) error {
+	target, err := l.r.lanes.Small.Readlink(ctx, l.r.abs(p))
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.tree[p]
+	e.Link = target
+	l.tree[p] = e
+	return nil
 }

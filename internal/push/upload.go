@@ -34,18 +34,19 @@ type sent struct {
 	metaOnly bool
 }
 
-// sendFile uploads the source file of put to the name temp, which must not exist, and proves that what was read is one
-// state of the file: it is looked at before and after. On failure nothing is left at temp.
-func (b *batch) sendFile(ctx context.Context, put plan.Put, temp string) (sent, error) {
+// sendFile uploads the source file of put to the name that to gives, where nothing may lie yet but the file that to has
+// open, and proves that what was read is one state of the file: it is looked at before and after. On failure nothing is
+// left there.
+func (b *batch) sendFile(ctx context.Context, put plan.Put, to *slot) (sent, error) {
 	for try := 1; ; try++ {
-		s, err := b.sendOnce(ctx, put, temp, try == tries)
+		s, err := b.sendOnce(ctx, put, to, try == tries)
 		if !errors.Is(err, ErrUnsettled) || try == tries {
 			return s, err
 		}
 	}
 }
 
-func (b *batch) sendOnce(ctx context.Context, put plan.Put, temp string, last bool) (sent, error) {
+func (b *batch) sendOnce(ctx context.Context, put plan.Put, to *slot, last bool) (sent, error) {
 	f, before, err := b.src.OpenFile(put.Path)
 	if err != nil {
 		return sent{}, fmt.Errorf("%w: %w", ErrSource, err)
@@ -62,12 +63,8 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, temp string, last bo
 		}
 	}
 
-	c := b.r.lanes.Small
-	if before.Size >= bulkSize {
-		c = b.r.lanes.Bulk
-	}
 	content := &reader{file: f, left: before.Size, hash: sha256.New(), read: func(n int) { b.progress(0, int64(n)) }}
-	n, err := c.Upload(ctx, temp, content, attrsOf(before))
+	n, err := b.r.upload(ctx, to, content, before)
 	switch {
 	case err == nil && n == before.Size && unchanged(f, before):
 		before.Sum = [sha256.Size]byte(content.hash.Sum(nil))
@@ -84,9 +81,22 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, temp string, last bo
 	}
 	b.progress(0, -content.done)
 	if !fatal(ctx, err) {
-		c.Do(ctx, sftpipe.Remove(temp))
+		b.r.lanes.Small.Do(ctx, sftpipe.Remove(to.path))
 	}
 	return sent{}, err
+}
+
+// upload writes content to a slot.
+func (r *Replica) upload(ctx context.Context, to *slot, content io.Reader, e tree.Entry) (int64, error) {
+	if f := to.file; f != nil {
+		to.file = nil
+		return f.Finish(ctx, content, attrsOf(e))
+	}
+	c := r.lanes.Small
+	if e.Size >= bulkSize {
+		c = r.lanes.Bulk
+	}
+	return c.Upload(ctx, to.path, content, attrsOf(e))
 }
 
 // ripe is e as it may be remembered. A change within a clock tick of the look would leave the change time as it is, so

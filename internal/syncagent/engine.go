@@ -180,6 +180,7 @@ func (e *engine) follow(ctx context.Context, s *session, watcher *watch.Watcher)
 		return err
 	}
 	r := push.New(s.lanes, e.folder.Target, e.id, e.folder.Keep)
+	defer r.Close(ctx)
 	if err := e.begin(ctx, r); err != nil {
 		return err
 	}

@@ -197,7 +197,7 @@ func TestAgentsWord(t *testing.T) {
 
 	// From now on nothing can be pushed: the replica stays as old as it is, while the words go on.
 	a.ssh.Backup.SetFault(func(op, path string) error {
-		if op == "open" && strings.Contains(path, "target") {
+		if (op == "open" || op == "posix-rename") && strings.Contains(path, "target") {
 			return syscall.EIO
 		}
 		return nil
