@@ -128,6 +128,7 @@ type agentStatus struct {
 	State    string
 	Problems []string
 	Folders  []struct{ Name, State string }
+	Backups  []struct{ Serving, Holding string }
 }
 
 // watchdogStatus is what the story reads of `watchdog status --json`.

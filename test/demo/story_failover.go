@@ -90,7 +90,26 @@ func (s *story) failOver(ctx context.Context) error {
 	}
 	s.say.aside("under its own name, with a certificate that is valid for it: the renewed one. (The visitor asked the name server.")
 	s.say.aside("What leads from %s to the standby here is the demo, in the part of the router at home.)", home1)
-	return s.told(ctx)
+	if err := s.told(ctx); err != nil {
+		return err
+	}
+	return s.holds(ctx, killed)
+}
+
+// holds waits until the agent knows who serves, and pushes nothing over it.
+func (s *story) holds(ctx context.Context, killed time.Time) error {
+	err := s.await(ctx, "the agent to hear that the standby serves", soon, 100*time.Millisecond, func() (bool, string) {
+		var st agentStatus
+		if err := s.agent.status(ctx, &st); err != nil {
+			return false, err.Error()
+		}
+		b := st.Backups[0]
+		return b.Serving == "standby" && b.Holding != "", fmt.Sprintf("%+v", b)
+	})
+	if err == nil {
+		s.say.timed(time.Since(killed), "the agent has heard of it too, and pushes nothing over what the standby serves")
+	}
+	return err
 }
 
 // explain says where the time went.
@@ -208,6 +227,12 @@ func (s *story) failBack(ctx context.Context) error {
 		return fmt.Errorf("expected: the standby to serve until it is told otherwise; instead: %s serves, the zone holds %s", st.Sites[0].Serving, published)
 	}
 	s.say.good("production answers again, and nothing is switched: by default, fail-back is by hand")
+	front := func(dir string) string { return filepath.Join(dir, "index.html") }
+	replica := filepath.Join(s.w.replica, "webroot")
+	if sameContent(front(s.w.webroot), front(replica)) {
+		return errors.New("expected: a page edited on production to be held back while the standby serves; instead: it is on the replica")
+	}
+	s.say.good("index.html was edited on production meanwhile, and is held back")
 
 	s.say.command("watchdog failback " + siteName)
 	began := time.Now()
@@ -215,7 +240,7 @@ func (s *story) failBack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	took := time.Since(began)
+	returned := time.Now()
 	s.say.quote(output)
 	if err := s.publishedIs(ctx, s.before, time.Second); err != nil {
 		return err
@@ -223,13 +248,17 @@ func (s *story) failBack(ctx context.Context) error {
 	if got := s.w.records(); got != s.before {
 		return fmt.Errorf("expected: exactly the records from before, %s; instead: %s", s.before, got)
 	}
-	s.say.timed(took, "exactly the records from before: %s", s.before)
+	s.say.timed(returned.Sub(began), "exactly the records from before: %s", s.before)
 	if err := s.opens(ctx, "production", prodIPv4); err != nil {
 		return err
 	}
-	if err := s.identical(ctx, "webroot"); err != nil {
+	if err := s.told(ctx); err != nil {
 		return err
 	}
-	s.say.good("a page edited on production while the standby served is on the replica: identical")
-	return s.told(ctx)
+	took, err := s.arrives(ctx, "the edited index.html", returned, func() bool { return sameContent(front(s.w.webroot), front(replica)) })
+	if err != nil {
+		return err
+	}
+	s.say.timed(took, "the agent has heard of it: the edited index.html is on the replica")
+	return s.identical(ctx, "webroot")
 }

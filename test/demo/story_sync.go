@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"releve/internal/pairing"
 )
 
 // soon is how long a change may take to the replica before the story fails. It is usual to take some milliseconds.
@@ -51,7 +53,28 @@ func (s *story) firstSync(ctx context.Context) error {
 		}
 	}
 	s.say.good("an independent comparison finds both folders identical: type, bytes, mode, mtime, link target")
-	return nil
+	return s.word(ctx)
+}
+
+// word waits for what the agent leaves on the backup for the watchdog to read: how its replicas are.
+func (s *story) word(ctx context.Context) error {
+	began := time.Now()
+	err := s.await(ctx, "the agent to leave word that both replicas are complete", soon, 20*time.Millisecond, func() (bool, string) {
+		word, _, err := pairing.ReadAgent(filepath.Join(s.w.replica, ".releve"))
+		if err != nil {
+			return false, err.Error()
+		}
+		for _, f := range word.Folders {
+			if f.State != pairing.InSync || f.AsOf == nil {
+				return false, fmt.Sprintf("%+v", word.Folders)
+			}
+		}
+		return len(word.Folders) == 2, fmt.Sprintf("%+v", word.Folders)
+	})
+	if err == nil {
+		s.say.timed(time.Since(began), "the agent has left word of that on the backup, for the watchdog")
+	}
+	return err
 }
 
 // edit does what people do to a web site, and waits for each to arrive.
