@@ -61,7 +61,7 @@ func (s *site) message(n failover.Notice) notify.Message {
 	case failover.EventStandbyDown:
 		m.Subject = name + ": the standby is not ready"
 		if onlyReplicaFails(s.standby.Checks) {
-			m.Event, m.Subject = EventReplicaLag, name+": the replica is too old for the standby to serve"
+			m.Event, m.Subject = EventReplicaLag, name+": the replica is too old, or not complete"
 		}
 		text = []string{fmt.Sprintf("For %s now: %s.", short(s.policy.StandbyGrace), n.Why)}
 		if s.state.Serving == failover.Standby {

@@ -16,19 +16,22 @@ const certificateWarning = 10 * 24 * time.Hour
 // watchStandby keeps the readiness of the standby fresh.
 func (s *site) watchStandby(ctx context.Context) error {
 	for {
-		s.lookAtStandby(ctx)
-		if !wait(ctx, s.pace, s.asked) {
+		pause := s.pace
+		if !s.lookAtStandby(ctx) {
+			pause = s.cfg.Probe.Interval // what is missing may come any moment: the first replica, for one
+		}
+		if !wait(ctx, pause, s.asked) {
 			return nil
 		}
 	}
 }
 
-// lookAtStandby asks once, and has told the loop when it returns.
-func (s *site) lookAtStandby(ctx context.Context) {
+// lookAtStandby asks once, has told the loop when it returns, and reports whether the standby is ready.
+func (s *site) lookAtStandby(ctx context.Context) bool {
 	began := s.now()
 	checks, answer := s.askStandby(ctx)
 	if ctx.Err() != nil {
-		return
+		return false
 	}
 	ready := failover.Readiness{Time: began, Checks: checks}
 	s.set(func(v *siteView) { v.Answer = answer })
@@ -40,6 +43,7 @@ func (s *site) lookAtStandby(ctx context.Context) {
 		o.Standby = ready
 	})
 	s.warnOfCertificate(answer)
+	return ready.Ready()
 }
 
 // askStandby goes through the checklist: all that must hold before the name may lead to the standby.
