@@ -48,7 +48,7 @@ func TestVim(t *testing.T) {
 	for i, way := range []string{"auto", "yes", "no"} {
 		began := time.Now()
 		run("vim.tiny", "--not-a-term", "-u", "NONE", "-c", "set backupcopy="+way+" backup", "-c", "normal 0ix", "-c", "wq", "index.html")
-		p.identical(t, 5*time.Second)
+		p.identical(t, 15*time.Second)
 		text, err := os.ReadFile(filepath.Join(p.replica, "index.html"))
 		if err != nil || string(text) != after(i+1) {
 			t.Errorf("backupcopy=%s: %q, %v", way, text, err)
@@ -85,7 +85,7 @@ func TestSedAndCp(t *testing.T) {
 	} {
 		words := strings.Fields(c.do)
 		run(words[0], words[1:]...)
-		p.identical(t, 5*time.Second)
+		p.identical(t, 15*time.Second)
 		if c.file == "" {
 			continue
 		}
@@ -139,7 +139,7 @@ func TestGitCheckout(t *testing.T) {
 		began := time.Now()
 		git("checkout", "-q", "-f", branch)
 		out := time.Now()
-		equal := p.identicalBut(t, 10*time.Second, ".git")
+		equal := p.identicalBut(t, 30*time.Second, ".git")
 		t.Logf("git checkout %s took %v, identical %v after its end", branch, out.Sub(began).Round(time.Millisecond), equal.Sub(out).Round(time.Millisecond))
 	}
 	if s, err := p.status(t); err != nil || s.State != "ok" {

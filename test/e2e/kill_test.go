@@ -64,14 +64,14 @@ func slowPair(t *testing.T, seed uint64) (*pair, *sourceTree) {
 func (p *pair) recovers(t *testing.T, tree *sourceTree, within time.Duration) {
 	t.Helper()
 	took := p.inSync(t, within)
-	p.identical(t, 5*time.Second)
+	p.identical(t, 15*time.Second)
 	p.noLitter(t)
 	for range 20 {
 		if err := tree.change(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	p.identical(t, 5*time.Second)
+	p.identical(t, 15*time.Second) // the machine is busy with other tests
 	p.noLitter(t)
 	t.Logf("in sync again after %v", took.Round(time.Millisecond))
 }
