@@ -47,6 +47,14 @@ func TestStandbyCertificate(t *testing.T) {
 	if err := w.standby.Certify([]string{"www.example.org"}, time.Now().Add(90*24*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
+	w.until("the certificate seen", func(st status) bool {
+		for _, c := range st.Sites[0].Ready {
+			if c.Check == "certificate" && !c.OK {
+				return true
+			}
+		}
+		return false
+	})
 	w.prod.Stop()
 	if m := w.told("cannot_switch"); !strings.Contains(m.Text, "certificate") {
 		t.Errorf("it does not say why:\n%s", m.Text)

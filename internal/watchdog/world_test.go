@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("RELEVE_TEST_WATCHDOG") == "1" {
 		os.Exit(watchdog.Main(watchdog.Env{Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv}))
 	}
-	_ = flag.Set("test.parallel", "16") // the tests mostly wait
+	_ = flag.Set("test.parallel", "12") // the tests mostly wait
 	goleak.VerifyTestMain(m)
 }
 
