@@ -34,17 +34,18 @@ func readAgentWord(control string) agentWord {
 // replica is what it was at that moment, however long the outage lasts. Or else a standby that was fresh when it was
 // needed would be refused max_lag later, for no other reason than that it could not be switched to before.
 //
-// Prod died at the first failed probe of the present run; or, if it has counted as down since without counting as up
-// again, when it began to: one good answer in an outage of an hour is no sign of life. Both are part of the state
-// that is on disk, so that a restart in the middle of an outage does not change the answer. Rounds without a verdict
-// change nothing. Where our own line was cut before prod died, prod is dead from the first failure that we can tell,
-// and the time of the cut counts as age: it may have lived, and changed, all that while.
+// Prod died at the first failed probe of the present run; or, if it has counted as down since before that run
+// without counting as up again, when it began to: one good answer in an outage of an hour is no sign of life. Both
+// are part of the state that is on disk, so that a restart in the middle of an outage does not change the answer.
+// Rounds without a verdict change nothing. Where our own line was cut before prod died, prod is dead from the first
+// failure that we can tell, and the time of the cut counts as age: it may have lived, and changed, all that while.
 func judgedAt(st failover.State, now time.Time) time.Time {
 	at := now
-	if st.Failures > 0 && !st.DownSince.IsZero() && st.DownSince.Before(at) {
+	outage := !st.Confirmed.IsZero()
+	if (outage || st.Failures > 0) && !st.DownSince.IsZero() && st.DownSince.Before(at) {
 		at = st.DownSince
 	}
-	if !st.Confirmed.IsZero() && st.Confirmed.Before(at) {
+	if outage && st.Confirmed.Before(at) {
 		at = st.Confirmed
 	}
 	return at
