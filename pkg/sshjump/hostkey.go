@@ -3,7 +3,9 @@ package sshjump
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
 	"slices"
 	"strings"
 
@@ -24,7 +26,12 @@ func readHostKeys(address string, files []string) (*hostKeys, error) {
 	if len(files) == 0 {
 		return nil, errors.New("no known_hosts file was given")
 	}
-	db, err := knownhosts.NewDB(files...)
+	// A file that does not exist yet knows no host: the error then shows the key and the line that would begin it.
+	present := slices.DeleteFunc(slices.Clone(files), func(file string) bool {
+		_, err := os.Stat(file)
+		return errors.Is(err, fs.ErrNotExist)
+	})
+	db, err := knownhosts.NewDB(present...)
 	if err != nil {
 		return nil, fmt.Errorf("read known hosts: %w", err)
 	}

@@ -199,7 +199,8 @@ func TestRefusals(t *testing.T) {
 		{"unknown backup", func(h []sshjump.Hop) { h[1].KnownHosts = []string{os.DevNull} }, 1, sshjump.HostKey,
 			[]string{"backup (" + w.BackupName + "): host key: ", ssh.FingerprintSHA256(w.Backup.HostKey())}},
 		{"no known hosts", func(h []sshjump.Hop) { h[1].KnownHosts = nil }, 1, sshjump.HostKey, []string{"no known_hosts file"}},
-		{"missing known hosts", func(h []sshjump.Hop) { h[1].KnownHosts = []string{"/nonexistent"} }, 1, sshjump.HostKey, []string{"/nonexistent"}},
+		{"missing known hosts", func(h []sshjump.Hop) { h[1].KnownHosts = []string{"/nonexistent"} }, 1, sshjump.HostKey,
+			[]string{ssh.FingerprintSHA256(w.Backup.HostKey()), "/nonexistent has no key for it", ">> /nonexistent"}},
 		{"bad known hosts", func(h []sshjump.Hop) { h[0].KnownHosts = []string{writeFile(t, "\nhost ssh-ed25519\n", 0o644)} }, 0, sshjump.HostKey, []string{":2: "}},
 		{"revoked", func(h []sshjump.Hop) {
 			h[0].KnownHosts = append(h[0].KnownHosts, writeFile(t, "@revoked * "+string(ssh.MarshalAuthorizedKey(w.Bastion.HostKey())), 0o644))
