@@ -17,7 +17,7 @@ func syntaxProblem(err error) Problem {
 	}
 	p := Problem{Line: max(1, pe.Position.Line), Message: other}
 	for _, known := range []struct{ begins, contains, sentence string }{
-		{"Key", "already", "given twice, or given as two different things; keep one of them"},
+		{"Key", "already", "given twice; keep one of them. Of what there may be several, each has a header in double brackets, [[…]]"},
 		{"expected value", "", `a value is missing, or is a text without its quotes; write key = "text"`},
 		{"expected a digit", "", `a value is missing, or is a text without its quotes; write key = "text"`},
 		{"expected a top-level item to end", "", `something follows the value; write one key on each line, and texts between quotes`},
