@@ -80,17 +80,16 @@ func (r *Replica) stock(ctx context.Context, missing int) []slot {
 	return all
 }
 
-// makeSpool makes the spool, or sees that it is there, and reports whether it is new, which has changed the target's
-// time.
-func (r *Replica) makeSpool(ctx context.Context) (fresh bool, err error) {
-	fresh = first(r.lanes.Small.Do(ctx, sftpipe.Mkdir(r.spool(), private))) == nil
+// makeSpool makes the spool, or sees that it is there. That changes the target's time.
+func (r *Replica) makeSpool(ctx context.Context) error {
+	r.lanes.Small.Do(ctx, sftpipe.Mkdir(r.spool(), private))
 	attrs, err := r.lanes.Small.Lstat(ctx, r.spool())
 	if err != nil && fatal(ctx, err) {
-		return fresh, err
+		return err
 	}
 	// Nobody else may look in, and nothing may be written through a link.
 	r.ahead.made, r.ahead.off = true, err != nil || !attrs.IsDir() || attrs.Mode&0o777 != ownerRWX
-	return fresh, nil
+	return nil
 }
 
 // Close gives back what the replica's server holds for it. The Replica may be used again.

@@ -43,12 +43,19 @@ type batch struct {
 	links  []step // the same for symbolic links, which come after what they point to
 	attrs  []step
 	junk   []string // temporary names that could not be put in place
+	locked []locked // directories that were opened and have to be shut again
 
-	touchRoot bool // the target's time has to be set again
+	spread   bool              // the bytes are worth further connections
+	further  []*sftpipe.Client // those, as soon as there are any
+	giveBack func()
+	turn     int
 }
 
 // arrange makes the directories that are filled in place and moves what has only been renamed.
 func (b *batch) arrange(ctx context.Context) error {
+	if err := b.unlock(ctx); err != nil {
+		return err
+	}
 	var steps []step
 	for put, m := range b.plan.Arrangement() {
 		if put != nil {
@@ -57,23 +64,15 @@ func (b *batch) arrange(ctx context.Context) error {
 			steps = append(steps, b.moveStep(*m))
 		}
 	}
-	if !b.r.ahead.made {
-		fresh, err := b.r.makeSpool(ctx)
-		if err != nil {
-			return err
-		}
-		b.touchRoot = fresh
-	}
-	return b.fly(ctx, append(b.unlock(), b.trashFirst(steps)...))
+	return b.fly(ctx, b.trashFirst(steps))
 }
 
 // trashFirst is steps with the directories of the trash that they need in front. Steps that use the trash fly in the
 // arrange and settle phases only, where nothing else is under way.
 func (b *batch) trashFirst(steps []step) []step {
 	reqs, first := b.r.trash.flush()
-	if root, ok := b.known.Get("."); ok && (first || b.touchRoot) {
-		// Making a folder of ours has changed the target's time, and nothing of the plan need set it again.
-		b.touchRoot = false
+	if root, ok := b.known.Get("."); ok && first {
+		// Making the trash has changed the target's time, and nothing of the plan need set it again.
 		reqs = append(reqs, sftpipe.Setstat(b.r.target, timesOf(root)))
 	}
 	return append([]step{{reqs: reqs, done: func([]error) {}}}, steps...)
@@ -125,6 +124,8 @@ func (b *batch) moved(m plan.Move, err error) {
 func (b *batch) upload(ctx context.Context) error {
 	entries, bytes := b.plan.Totals()
 	whole := entries <= wholeEntries && bytes <= wholeBytes
+	b.spread, b.giveBack = bytes >= spreadBytes, func() {}
+	defer func() { b.giveBack() }()
 
 	group, working := errgroup.WithContext(ctx)
 	stages := make(chan struct{}, stagesAtOnce)
@@ -195,6 +196,15 @@ func release(slots chan struct{}) { <-slots }
 
 // file uploads one file; later says that it is put in place with the final flight.
 func (b *batch) file(ctx context.Context, put plan.Put, to slot, later bool) error {
+	c, arrived := b.carried(put)
+	if arrived {
+		if c.entry != put.Entry {
+			b.again(put.Path)
+		}
+		put.Entry, to = c.entry, c.at
+		b.place(b.renameStep(put, to))
+		return nil
+	}
 	s, err := b.sendFile(ctx, put, &to)
 	if err != nil {
 		return b.failed(ctx, put.Path, err)
@@ -213,10 +223,22 @@ func (b *batch) file(ctx context.Context, put plan.Put, to slot, later bool) err
 	if !later {
 		return b.fly(ctx, []step{st})
 	}
+	b.place(st)
+	return nil
+}
+
+// place has st done with the final flight.
+func (b *batch) place(st step) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.finish = append(b.finish, st)
-	return nil
+}
+
+// again has p compared anew.
+func (b *batch) again(p string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.out.Again = append(b.out.Again, p)
 }
 
 // link makes a symbolic link under a temporary name.
@@ -281,9 +303,7 @@ func (b *batch) settle(ctx context.Context) error {
 		steps = append(steps, b.deleteStep(del))
 	}
 	steps = append(steps, b.attrs...)
-	for _, put := range b.plan.Attrs {
-		steps = append(steps, b.attrStep(put))
-	}
+	steps = append(steps, b.lastSteps()...)
 	if err := b.fly(ctx, b.trashFirst(steps)); err != nil {
 		return err
 	}
@@ -317,24 +337,4 @@ func (b *batch) attrStep(put plan.Put) step {
 			b.known.Set(put.Path, put.Entry)
 		}
 	}}
-}
-
-// unlock makes the directories that the plan touches writable for their owner: they may be read-only at the source.
-// Their own modes are set again with the attributes, which name every such directory.
-func (b *batch) unlock() []step {
-	var steps []step
-	for _, put := range b.plan.Attrs {
-		e, ok := b.known.Get(put.Path)
-		if !ok || e.Type != tree.Dir || e.Mode&ownerRWX == ownerRWX {
-			continue
-		}
-		attrs := sftpipe.Attrs{Has: sftpipe.HasMode, Mode: posixMode(e.Mode) | ownerRWX}
-		req := sftpipe.Setstat(b.r.abs(put.Path), attrs)
-		steps = append(steps, step{reqs: []sftpipe.Request{req}, done: func(errs []error) {
-			if errs[0] == nil {
-				b.known.Set(put.Path, withMode(e, e.Mode|ownerRWX))
-			}
-		}})
-	}
-	return steps
 }

@@ -53,21 +53,28 @@ var (
 type Lanes struct {
 	// Small carries everything that must not wait.
 	Small *sftpipe.Client
-	// Bulk carries large files; it may be the same client as Small.
+	// Bulk carries large files where there are no further connections, and what may wait; it may be the same client
+	// as Small.
 	Bulk *sftpipe.Client
+	// More gives further connections for large data; nil means that there are none. It has them opened when first
+	// asked, and where wait is set returns when they are, or could not be. done gives them back. A connection that
+	// ends while it is used ends what uses it.
+	More func(ctx context.Context, wait bool) (clients []*sftpipe.Client, done func())
 	// Parallel is how many files are in flight at once. 0 means 64.
 	Parallel int
 }
 
-// Replica is one folder's target on the backup. Its methods may not be called concurrently.
+// Replica is one folder's target on the backup. Its methods may not be called concurrently, but for Carry.
 type Replica struct {
-	target string
-	lanes  Lanes
-	trash  *trash
-	ahead  ahead
-	serial atomic.Uint64
-	id     string // distinguishes this process's temporary names
-	lchmod bool   // lsetstat@openssh.com can set modes here
+	target  string
+	lanes   Lanes
+	trash   *trash
+	ahead   ahead
+	large   chan struct{} // a slot for each large file on its way
+	carried map[string]Carried
+	serial  atomic.Uint64
+	id      string // distinguishes this process's temporary names
+	lchmod  bool   // lsetstat@openssh.com can set modes here
 }
 
 // New returns the replica at target, an absolute path as the server shows it. id is any short string that differs from
@@ -79,7 +86,8 @@ func New(lanes Lanes, target, id string, keep time.Duration) *Replica {
 	if lanes.Bulk == nil {
 		lanes.Bulk = lanes.Small
 	}
-	return &Replica{target: target, lanes: lanes, id: id, trash: newTrash(path.Join(target, trashName), id, keep)}
+	return &Replica{target: target, lanes: lanes, id: id, trash: newTrash(path.Join(target, trashName), id, keep),
+		large: make(chan struct{}, largeAtOnce), carried: map[string]Carried{}}
 }
 
 // Check makes sure that the server can do what is needed, that the target is a directory, and learns what the server

@@ -22,6 +22,9 @@ const listings = 512
 // a replica that is known in part only would be taken for one that lacks the rest.
 func (r *Replica) Read(ctx context.Context, filter *tree.Filter) (tree.Tree, error) {
 	r.Close(ctx) // what it has open ahead is about to be swept away
+	if err := r.makeSpool(ctx); err != nil {
+		return nil, fmt.Errorf("make %s: %w", r.spool(), err)
+	}
 	l, err := r.list(ctx, filter, true)
 	if err != nil {
 		return nil, err

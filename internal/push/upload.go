@@ -64,7 +64,7 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, to *slot, last bool)
 	}
 
 	content := &reader{file: f, left: before.Size, hash: sha256.New(), read: func(n int) { b.progress(0, int64(n)) }}
-	n, err := b.r.upload(ctx, to, content, before)
+	n, err := b.send(ctx, to, content, before)
 	switch {
 	case err == nil && n == before.Size && unchanged(f, before):
 		before.Sum = [sha256.Size]byte(content.hash.Sum(nil))
@@ -86,17 +86,38 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, to *slot, last bool)
 	return sent{}, err
 }
 
-// upload writes content to a slot.
-func (r *Replica) upload(ctx context.Context, to *slot, content io.Reader, e tree.Entry) (int64, error) {
-	if f := to.file; f != nil {
+// send writes content to a slot.
+func (b *batch) send(ctx context.Context, to *slot, content io.Reader, e tree.Entry) (int64, error) {
+	switch f := to.file; {
+	case f != nil:
 		to.file = nil
 		return f.Finish(ctx, content, attrsOf(e))
+	case e.Size >= stripeSize:
+		return b.r.uploadLarge(ctx, to.path, content, e)
+	default:
+		return b.lane(ctx, e.Size).Upload(ctx, to.path, content, attrsOf(e))
 	}
-	c := r.lanes.Small
-	if e.Size >= bulkSize {
-		c = r.lanes.Bulk
+}
+
+// lane is the connection for a file of that size: of a plan with many bytes, all take turns.
+func (b *batch) lane(ctx context.Context, size int64) *sftpipe.Client {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.spread && len(b.further) == 0 {
+		b.giveBack()
+		b.further, b.giveBack = b.r.lanes.more(ctx, false)
 	}
-	return c.Upload(ctx, to.path, content, attrsOf(e))
+	if n := len(b.further); n > 0 {
+		b.turn++
+		if i := b.turn % (n + 1); i < n {
+			return b.further[i]
+		}
+		return b.r.lanes.Small
+	}
+	if size >= bulkSize {
+		return b.r.lanes.Bulk
+	}
+	return b.r.lanes.Small
 }
 
 // ripe is e as it may be remembered. A change within a clock tick of the look would leave the change time as it is, so

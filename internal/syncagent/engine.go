@@ -52,11 +52,12 @@ type engine struct {
 	full       time.Time // of the last comparison of everything
 	pruned     time.Time
 	guard      guard
+	carrier    *carrier // nil where one plan after the other is carried out
 	todo       todo
 	looked     time.Time // when the last round began
 
 	done progressCount // of the push under way
-	wake chan struct{} // an approval is waiting
+	wake chan struct{} // an approval is waiting, or a large file has arrived
 
 	mu       sync.Mutex // guards what other goroutines ask for
 	status   folderStatus
@@ -181,6 +182,8 @@ func (e *engine) follow(ctx context.Context, s *session, watcher *watch.Watcher)
 	}
 	r := push.New(s.lanes, e.folder.Target, e.id, e.folder.Keep)
 	defer r.Close(ctx)
+	e.carrier = newCarrier(ctx, r, e.nudge)
+	defer e.carrier.close()
 	if err := e.begin(ctx, r); err != nil {
 		return err
 	}
@@ -189,6 +192,9 @@ func (e *engine) follow(ctx context.Context, s *session, watcher *watch.Watcher)
 			return err
 		}
 		e.takeApproved()
+		if err := e.takeCarried(r); err != nil {
+			return err
+		}
 		if err := e.round(ctx, r); err != nil {
 			return err
 		}

@@ -183,7 +183,7 @@ func (e *engine) settled(l view) {
 	for _, p := range l.problems {
 		unread = append(unread, fmt.Sprintf("%q cannot be read: %v", p.Path, p.Err))
 	}
-	waiting := e.todo.pending()
+	waiting := e.todo.pending() + e.carrier.pending()
 	e.update(func(s *folderStatus) {
 		s.pending, s.err = waiting, nil
 		if l.scope.All || len(unread) > 0 {
@@ -227,12 +227,17 @@ func (e *engine) approve() []plan.Delete {
 	e.approved = append(e.approved, held...)
 	e.mu.Unlock()
 	if len(held) > 0 {
-		select {
-		case e.wake <- struct{}{}:
-		default:
-		}
+		e.nudge()
 	}
 	return held
+}
+
+// nudge ends the present wait, or the next.
+func (e *engine) nudge() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
 }
 
 // takeApproved hands approvals to the guard; everything is then compared again.

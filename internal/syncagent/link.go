@@ -27,6 +27,7 @@ type session struct {
 	conn  *sshjump.Conn
 	lanes push.Lanes
 	rtt   time.Duration
+	more  *chains
 }
 
 // connect dials the backup through its bastion and opens the SFTP channels.
@@ -55,6 +56,8 @@ func connect(ctx context.Context, b Backup) (_ *session, err error) {
 	}
 	s.rtt = time.Since(began)
 	s.lanes.Parallel = parallel(s.rtt, s.lanes.Small.Limits().MaxHandles)
+	s.more = newChains(b.Hops, s.rtt)
+	s.lanes.More = s.more.get
 	return s, nil
 }
 
@@ -88,6 +91,7 @@ func subsystem(ctx context.Context, conn *sshjump.Conn) (*sftpipe.Client, error)
 // close ends the session; the outermost connection goes first, which unblocks everything above it.
 func (s *session) close() {
 	s.conn.Close()
+	s.more.close()
 	s.lanes.Small.Close()
 	s.lanes.Bulk.Close()
 }

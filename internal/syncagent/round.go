@@ -44,7 +44,14 @@ func (e *engine) round(ctx context.Context, r *push.Replica) error {
 	}
 	p = e.holdLineages(p, l)
 	p = e.believe(p, l)
+	p, large := e.aside(r, p)
 	if err := e.apply(ctx, r, p); err != nil {
+		return err
+	}
+	for _, put := range large {
+		e.carrier.start(e.root, put, e.progress)
+	}
+	if err := r.Forget(ctx); err != nil {
 		return err
 	}
 	for _, path := range p.Adopt {

@@ -1,0 +1,81 @@
+package push
+
+import (
+	"context"
+	"io/fs"
+	"path"
+	"strconv"
+
+	"releve/internal/plan"
+	"releve/internal/tree"
+	"releve/pkg/sftpipe"
+)
+
+// CarrySize is where a file is worth to be carried beside the plans of others, so that none waits for it.
+const CarrySize = stripeSize
+
+// Carried is a file that lies on the replica, whole and checked, but not in its place yet.
+type Carried struct {
+	at    slot
+	entry tree.Entry
+}
+
+// Carries reports whether put can be uploaded by Carry: it is large enough, and can lie in the spool.
+func (r *Replica) Carries(put plan.Put, known *plan.Known) bool {
+	dir, ok := known.Get(path.Dir(put.Path))
+	return put.Entry.Size >= CarrySize && r.ahead.made && !r.ahead.off && ok && dir.Mode&fs.ModeSetgid == 0
+}
+
+// Carry uploads put's file from src ahead of the plan that puts it in place. Unlike all other methods it may run beside
+// others. Failures are those of Apply; nothing is left on the replica then that Read does not sweep.
+func (r *Replica) Carry(ctx context.Context, src *tree.Root, put plan.Put, progress Progress) (Carried, error) {
+	b := &batch{r: r, src: src, progress: progress}
+	at := slot{path: r.spool() + "/" + r.id + "-" + strconv.FormatUint(r.serial.Add(1), 36), spool: true}
+	s, err := b.sendFile(ctx, put, &at)
+	if err != nil {
+		return Carried{}, err
+	}
+	if s.metaOnly {
+		at.path = "" // nothing lies anywhere: the plan will see that again
+	}
+	return Carried{at, s.entry}, nil
+}
+
+// Expect hands over what was carried, for the next plan that holds a put for path. Forget gives up what none held.
+func (r *Replica) Expect(path string, c Carried) { r.carried[path] = c }
+
+// Expects reports whether a file has been carried for path.
+func (r *Replica) Expects(path string) bool {
+	_, ok := r.carried[path]
+	return ok
+}
+
+// Forget removes what was carried and is not wanted any more.
+func (r *Replica) Forget(ctx context.Context) error {
+	var reqs []sftpipe.Request
+	for _, c := range r.carried {
+		if c.at.path != "" {
+			reqs = append(reqs, sftpipe.Remove(c.at.path))
+		}
+	}
+	clear(r.carried)
+	for _, err := range r.lanes.Small.Do(ctx, reqs...) {
+		if err != nil && fatal(ctx, err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// carried gives what lies ready for put, if that is still what it asks for: the file may have changed since, and what
+// was carried then is an older version, but a whole one. Whether it was replaced or its mode changed is another matter.
+func (b *batch) carried(put plan.Put) (Carried, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c, ok := b.r.carried[put.Path]
+	if !ok || c.at.path == "" || c.entry.Ino != put.Entry.Ino || c.entry.Dev != put.Entry.Dev || c.entry.Mode != put.Entry.Mode {
+		return Carried{}, false
+	}
+	delete(b.r.carried, put.Path)
+	return c, true
+}
