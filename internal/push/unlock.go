@@ -1,0 +1,149 @@
+package push
+
+import (
+	"cmp"
+	"context"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"releve/internal/plan"
+	"releve/internal/tree"
+	"releve/pkg/sftpipe"
+)
+
+// A directory may be read-only at the source, whose owner is root perhaps, while the replica's owner is an ordinary
+// account: it can neither make nor rename anything there. Nor can it rename such a directory into another one, which
+// changes the directory's "..". So those that a plan touches are opened to their owner, and to nobody else, first of
+// all, and get their modes back last.
+
+// locked is a directory that was opened, and the mode it had.
+type locked struct {
+	path string // before the plan's moves
+	mode fs.FileMode
+}
+
+// unlock opens the directories that the plan touches, parents first.
+func (b *batch) unlock(ctx context.Context) error {
+	need := b.needed()
+	var steps []step
+	for _, p := range slices.Sorted(maps.Keys(need)) {
+		e, ok := b.known.Get(p)
+		if !ok || e.Type != tree.Dir || e.Mode&need[p] == need[p] {
+			continue
+		}
+		open := withMode(e, e.Mode|ownerRWX)
+		attrs := sftpipe.Attrs{Has: sftpipe.HasMode, Mode: posixMode(open.Mode)}
+		req := sftpipe.Setstat(b.r.abs(p), attrs)
+		steps = append(steps, step{reqs: []sftpipe.Request{req}, done: func(errs []error) {
+			if errs[0] == nil {
+				b.known.Set(p, open)
+				b.locked = append(b.locked, locked{p, e.Mode})
+			}
+		}})
+	}
+	return b.fly(ctx, steps)
+}
+
+// needed says what the owner must be allowed to do in which directories, by their paths before the moves: everything in
+// those that the plan works in or renames, and to pass through all above them.
+func (b *batch) needed() map[string]fs.FileMode {
+	const pass = 0o100
+	need := map[string]fs.FileMode{}
+	add := func(p string) {
+		p = b.unmoved(p)
+		need[p] = ownerRWX
+		for p != "." {
+			p = path.Dir(p)
+			need[p] |= pass
+		}
+	}
+	add(".") // the trash lies there
+	for dir := range b.plan.Touched() {
+		add(dir)
+	}
+	for _, put := range b.plan.Attrs {
+		add(path.Dir(put.Path))
+	}
+	for _, m := range b.plan.Moves {
+		add(path.Dir(m.From))
+		add(m.From)
+	}
+	for _, del := range b.plan.Deletes {
+		add(del.Path)
+	}
+	for _, put := range slices.Concat(b.plan.Files, b.plan.Links) {
+		if put.Old == plan.Other {
+			add(put.Path)
+		}
+	}
+	return need
+}
+
+// unmoved is where what lies at p once the moves are done lies before.
+func (b *batch) unmoved(p string) string {
+	return rename(p, b.plan.Moves, func(m plan.Move) (string, string) { return m.To, m.From })
+}
+
+// movedTo is where what lies at p before the moves lies once they are done.
+func (b *batch) movedTo(p string) string {
+	return rename(p, b.plan.Moves, func(m plan.Move) (string, string) { return m.From, m.To })
+}
+
+// rename follows the move of p itself, or else of the nearest directory above it.
+func rename(p string, moves []plan.Move, ends func(plan.Move) (from, to string)) string {
+	best, result := -1, p
+	for _, m := range moves {
+		from, to := ends(m)
+		if m.Copy || p != from && !strings.HasPrefix(p, from+"/") || len(from) <= best {
+			continue
+		}
+		best, result = len(from), to+strings.TrimPrefix(p, from)
+	}
+	return result
+}
+
+// lastSteps set the attributes of the plan and give the opened directories their modes back, deepest first: nothing can
+// be reached any more in a directory that was shut.
+func (b *batch) lastSteps() []step {
+	var steps []step
+	planned := map[string]bool{}
+	for _, put := range b.plan.Attrs {
+		planned[put.Path] = true
+		s := b.attrStep(put)
+		s.path = put.Path
+		steps = append(steps, s)
+	}
+	for _, l := range b.locked {
+		if p := b.movedTo(l.path); !planned[p] && !b.leaves(p) {
+			steps = append(steps, b.lockStep(p, l.mode))
+		}
+	}
+	depth := func(p string) int {
+		if p == "." {
+			return -1
+		}
+		return strings.Count(p, "/")
+	}
+	slices.SortStableFunc(steps, func(x, y step) int { return cmp.Compare(depth(y.path), depth(x.path)) })
+	return steps
+}
+
+// leaves reports whether the plan deletes the directory at p, or puts something else in its place.
+func (b *batch) leaves(p string) bool {
+	at := func(top string) bool { return p == top || strings.HasPrefix(p, top+"/") }
+	return slices.ContainsFunc(b.plan.Deletes, func(del plan.Delete) bool { return at(del.Path) }) ||
+		slices.ContainsFunc(slices.Concat(b.plan.Files, b.plan.Links), func(put plan.Put) bool { return put.Old == plan.Other && at(put.Path) })
+}
+
+// lockStep gives a directory its mode back.
+func (b *batch) lockStep(p string, mode fs.FileMode) step {
+	attrs := sftpipe.Attrs{Has: sftpipe.HasMode, Mode: posixMode(mode)}
+	return step{path: p, reqs: []sftpipe.Request{sftpipe.Setstat(b.r.abs(p), attrs)}, done: func(errs []error) {
+		if e, ok := b.known.Get(p); ok && e.Type == tree.Dir && errs[0] == nil {
+			b.known.Set(p, withMode(e, mode))
+		}
+	}}
+}
