@@ -164,7 +164,7 @@ func (d *Doc) text(key string, raw any, dst reflect.Value) {
 			d.refuse(key, `must be a duration between quotes, such as "5s", not %s`, kindOf(raw))
 			return
 		}
-		d.refuse(key, `%d has no unit; write "%[1]ds", "%[1]dm" or "%[1]dh"`, n)
+		d.refuse(key, `%d has no unit; write "%[1]dms", "%[1]ds" or "%[1]dm"`, n)
 	default:
 		d.refuse(key, "must be a text between quotes, not %s", kindOf(raw))
 	}

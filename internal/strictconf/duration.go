@@ -18,7 +18,7 @@ const day = 24 * time.Hour
 // ParseDuration reads a duration, which may be negative. Its error is a sentence for the person who wrote s.
 func ParseDuration(s string) (Duration, error) {
 	if _, err := strconv.ParseFloat(s, 64); err == nil && s != "0" && strings.Trim(s, "-+.0123456789") == "" {
-		return 0, fmt.Errorf("%q has no unit; write %q, %q or %q", s, s+"s", s+"m", s+"h")
+		return 0, fmt.Errorf("%q has no unit; write %q, %q or %q", s, s+"ms", s+"s", s+"m")
 	}
 	notOne := fmt.Errorf(`%q is not a duration; write for example "500ms", "5s", "15m", "1h30m" or "7d"`, s)
 	rest, negative := strings.CutPrefix(s, "-")

@@ -119,7 +119,7 @@ func TestComplaints(t *testing.T) {
 			`1: state_dir: must be a text between quotes, not a number
 3: status.listen: must be a text between quotes, not true or false
 5: folder[0].name: must be a text between quotes, not a number
-6: folder[0].every: 5 has no unit; write "5s", "5m" or "5h"
+6: folder[0].every: 5 has no unit; write "5ms", "5s" or "5m"
 7: folder[0].exclude: must be a list; put the value between brackets, [ ]
 8: folder[0].limit: must be a whole number, without quotes, not a text
 9: folder[0].share: must be a number, without quotes, not a text
@@ -136,7 +136,7 @@ func TestComplaints(t *testing.T) {
 		{"range", "[[folder]]\nlimit = 256\n[[folder]]\nlimit = -1\nshare = nan\nhop.port = 40000",
 			"2: folder[0].limit: 256 is out of range\n4: folder[1].limit: -1 is out of range\n5: folder[1].share: must be a finite number\n6: folder[1].hop.port: 40000 is out of range"},
 		{"durations", "[[folder]]\nevery = '5'\n[[folder]]\nevery = 'soon'\n[[folder]]\nevery = 1.5\n[[folder]]\nevery = 2026-01-01",
-			`2: folder[0].every: "5" has no unit; write "5s", "5m" or "5h"
+			`2: folder[0].every: "5" has no unit; write "5ms", "5s" or "5m"
 4: folder[1].every: "soon" is not a duration; write for example "500ms", "5s", "15m", "1h30m" or "7d"
 6: folder[2].every: must be a duration between quotes, such as "5s", not a number
 8: folder[3].every: must be a duration between quotes, such as "5s", not a date`},
