@@ -52,7 +52,7 @@ func (c *checklist) bad(remedy, format string, args ...any) {
 // check is `watchdog check`. It changes nothing, and works whether or not the daemon runs.
 func check(ctx context.Context, env daemon.Env, cfg *Config, path string) error {
 	c := &checklist{out: env.Stdout}
-	c.good("%s is a good configuration of %d site(s)", path, len(cfg.Sites))
+	c.good("%s is a good configuration", path)
 	c.stateDir(cfg)
 	c.controlFolder(cfg.Replica.Control)
 	c.running(ctx, cfg)

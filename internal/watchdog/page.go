@@ -1,7 +1,9 @@
 package watchdog
 
 import (
+	"cmp"
 	"fmt"
+	"strings"
 	"time"
 
 	"releve/internal/failover"
@@ -34,7 +36,7 @@ func siteSection(s siteStatus, now time.Time) report.Section {
 		forced = "by hand: " + s.Forced
 	}
 	rows := [][]report.Cell{
-		row("State", string(s.State), "for "+short(now.Sub(s.Since)), phaseTone(s.State)),
+		row("State", words(s.State), "for "+short(now.Sub(s.Since)), phaseTone(s.State)),
 		row("Serves", string(s.Serving), forced, report.Plain),
 	}
 	for _, p := range s.Probes {
@@ -54,9 +56,9 @@ func siteSection(s siteStatus, now time.Time) report.Section {
 }
 
 func readySection(s siteStatus) report.Section {
-	sec := report.Section{Title: "Standby of " + s.Name, Columns: []string{"Check", "", ""}, Empty: "Not asked yet."}
+	sec := report.Section{Title: "Standby of " + s.Name, Columns: []string{"", ""}, Empty: "Not asked yet."}
 	for _, c := range s.Ready {
-		sec.Rows = append(sec.Rows, []report.Cell{{Text: c.Name}, {Text: tick(c.OK), Tone: good(c.OK)}, {Text: c.Why}})
+		sec.Rows = append(sec.Rows, []report.Cell{{Text: c.Name}, {Text: cmp.Or(c.Why, "good"), Tone: good(c.OK)}})
 	}
 	return sec
 }
@@ -80,6 +82,9 @@ func lastSwitch(l *switchStatus) string {
 	}
 	return out
 }
+
+// words is a phase for people; machines get it with its underscore.
+func words(p failover.Phase) string { return strings.ReplaceAll(string(p), "_", " ") }
 
 func phaseTone(p failover.Phase) report.Tone {
 	switch p {

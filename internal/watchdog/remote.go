@@ -1,6 +1,7 @@
 package watchdog
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -168,7 +169,7 @@ func (s siteStatus) print(out io.Writer, now time.Time) {
 	case s.Forced != "":
 		forced = ", by hand"
 	}
-	fmt.Fprintf(w, "%s\t%s for %s, %s serves%s\n", s.Name, s.State, short(now.Sub(s.Since)), whose(s.Serving), forced)
+	fmt.Fprintf(w, "%s\t%s for %s, %s serves%s\n", s.Name, words(s.State), short(now.Sub(s.Since)), whose(s.Serving), forced)
 	for _, p := range s.Probes {
 		text := fmt.Sprintf("✓ answers in %.0f ms", p.Seconds*1000)
 		if !p.OK {
@@ -177,7 +178,7 @@ func (s siteStatus) print(out io.Writer, now time.Time) {
 		fmt.Fprintf(w, "  prod %s\t%s\n", p.Address, text)
 	}
 	for _, c := range s.Ready {
-		fmt.Fprintf(w, "  standby: %s\t%s %s\n", c.Name, tick(c.OK), c.Why)
+		fmt.Fprintf(w, "  standby: %s\t%s %s\n", c.Name, tick(c.OK), cmp.Or(c.Why, "good"))
 	}
 	for i, rec := range s.Records {
 		label := "  zone"

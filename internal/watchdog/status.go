@@ -198,6 +198,8 @@ func (s *site) problems(v siteView, bad func(report.State, string, ...any)) {
 		bad(report.Failing, "%s: prod is down and the standby cannot take over: %s", name, why)
 	case st.Phase == failover.Failing && st.Verdict == failover.Down:
 		bad(report.Degraded, "%s: prod does not answer, %d of %d times so far: %s", name, st.Failures, s.policy.Failures, s.why())
+	case st.Phase == failover.Failing && st.Verdict == failover.Up:
+		bad(report.Degraded, "%s: prod answers again, %d of %d times so far", name, st.Successes, s.policy.Successes)
 	case st.Phase == failover.Held:
 		bad(report.Degraded, "%s: held until %s after too many switches in a day; see watchdog resume", name, clock(st.HeldUntil))
 	}
@@ -242,7 +244,7 @@ func (w *watchdog) headline() string {
 	if len(r.Problems) > 0 {
 		return r.Problems[0]
 	}
-	return fmt.Sprintf("all is well: prod serves %d site(s), the standby is ready", len(r.Sites))
+	return "Prod serves, and the standby is ready"
 }
 
 func recordsStatus(r failover.Records) []recordStatus {
