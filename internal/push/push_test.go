@@ -37,16 +37,17 @@ func (p pipe) Close() error { return p.close() }
 // dial starts OpenSSH's SFTP server, as sshd would, and connects to it.
 func dial(t testing.TB) *sftpipe.Client {
 	t.Helper()
-	return dialThrough(t, func(r io.Reader) io.Reader { return r })
+	return dialThrough(t, func(r io.Reader) io.Reader { return r }, nil)
 }
 
-// dialThrough is dial, with something between the server's answers and the client.
-func dialThrough(t testing.TB, answers func(io.Reader) io.Reader) *sftpipe.Client {
+// dialThrough is dial, with something between the server's answers and the client, and a server that runs as somebody.
+func dialThrough(t testing.TB, answers func(io.Reader) io.Reader, as *syscall.Credential) *sftpipe.Client {
 	t.Helper()
 	if _, err := os.Stat(sftpServer); err != nil {
 		t.Skip("left out: OpenSSH's sftp-server is not installed (Debian: openssh-sftp-server)")
 	}
 	cmd := exec.Command(sftpServer)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +86,7 @@ func newWorld(t testing.TB, client *sftpipe.Client, dir string, keep time.Durati
 	t.Helper()
 	w := &world{src: filepath.Join(dir, "src"), dst: filepath.Join(dir, "dst"), at: time.Date(2026, 11, 22, 14, 5, 0, 0, time.UTC)}
 	for _, d := range []string{w.src, w.dst} {
-		if err := os.Mkdir(d, 0o755); err != nil {
+		if err := os.Mkdir(d, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			t.Fatal(err)
 		}
 	}
@@ -180,6 +181,10 @@ func scramble(t *rapid.T, dir string, n int) {
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
+	dirModes := []os.FileMode{0o755, 0o700, 0o2775}
+	if os.Geteuid() == 0 { // who may go on working there
+		dirModes = append(dirModes, 0o555, 0o500, 0o444, 0)
+	}
 	names := []string{"a", "b", "c", "a-b", "new\nline", "\xff\xfe", strings.Repeat("x", 255)}
 	q := filepath.Join(rapid.SampledFrom(dirs).Draw(t, "in"), rapid.SampledFrom(names).Draw(t, "name"))
 	p := q
@@ -187,14 +192,15 @@ func scramble(t *rapid.T, dir string, n int) {
 		p = rapid.SampledFrom(paths).Draw(t, "path")
 	}
 	when := time.Unix(int64(1_700_000_000+n), int64(n)*1000)
-	switch rapid.IntRange(0, 6).Draw(t, "op") {
+	switch rapid.IntRange(0, 7).Draw(t, "op") {
 	case 0, 1:
 		os.RemoveAll(q)
 		content := strings.Repeat(fmt.Sprint(n), rapid.SampledFrom([]int{0, 1, 1000, 100_000}).Draw(t, "size"))
 		must(t, os.WriteFile(q, []byte(content), rapid.SampledFrom([]os.FileMode{0o644, 0o600, 0o400, 0o755}).Draw(t, "mode")))
 	case 2:
 		os.RemoveAll(q)
-		must(t, os.Mkdir(q, rapid.SampledFrom([]os.FileMode{0o755, 0o700, 0o555}).Draw(t, "mode")))
+		must(t, os.Mkdir(q, 0o755))
+		must(t, syscall.Chmod(q, uint32(rapid.SampledFrom(dirModes).Draw(t, "mode"))))
 	case 3:
 		os.RemoveAll(q)
 		must(t, os.Symlink(rapid.SampledFrom([]string{"/etc", "a", "../nowhere"}).Draw(t, "to"), q))
@@ -212,6 +218,10 @@ func scramble(t *rapid.T, dir string, n int) {
 		if st, err := os.Lstat(p); err == nil && st.Mode()&os.ModeSymlink == 0 {
 			must(t, os.Chtimes(p, when, when))
 		}
+	case 7:
+		if st, err := os.Lstat(p); err == nil && st.IsDir() {
+			must(t, syscall.Chmod(p, uint32(rapid.SampledFrom(dirModes).Draw(t, "mode"))))
+		}
 	}
 }
 
@@ -225,11 +235,34 @@ func must(t fataler, err error) {
 // TestApplyMakesIdentical (S2): after any operations on the source the replica is identical, shown by an independent
 // comparison of the two real folders, and what is known of the replica is what a listing says of it.
 func TestApplyMakesIdentical(t *testing.T) {
-	client := dial(t)
+	makesIdentical(t, dial(t), t.TempDir())
+}
+
+// TestReplicaOfAnOrdinaryUser: the same where the replica's owner cannot do, as the source's can, what the modes forbid.
+func TestReplicaOfAnOrdinaryUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("left out: no root, who alone may write what is read-only at the source")
+	}
+	const nobody = 65534
+	dir := t.TempDir()
+	must(t, os.Chmod(filepath.Dir(dir), 0o755))
+	// Whoever makes a folder here gives it to the server's user.
+	must(t, os.Chown(dir, nobody, nobody))
+	client := dialThrough(t, func(r io.Reader) io.Reader { return r }, &syscall.Credential{Uid: nobody, Gid: nobody})
+	makesIdentical(t, client, dir)
+}
+
+func makesIdentical(t *testing.T, client *sftpipe.Client, dir string) {
+	st, err := os.Stat(dir)
+	must(t, err)
+	owner := st.Sys().(*syscall.Stat_t)
 	rapid.Check(t, func(rt *rapid.T) {
-		dir, err := os.MkdirTemp(t.TempDir(), "")
+		dir, err := os.MkdirTemp(dir, "")
 		must(rt, err)
+		must(rt, os.Chmod(dir, 0o755))
 		defer os.RemoveAll(dir)
+		must(rt, os.Mkdir(filepath.Join(dir, "dst"), 0o755))
+		must(rt, os.Chown(filepath.Join(dir, "dst"), int(owner.Uid), int(owner.Gid)))
 		w := newWorld(t, client, dir, rapid.SampledFrom([]time.Duration{0, 24 * time.Hour}).Draw(rt, "keep"))
 		n := 0
 		for range rapid.IntRange(1, 4).Draw(rt, "rounds") {
@@ -249,6 +282,9 @@ func TestApplyMakesIdentical(t *testing.T) {
 		before := w.known
 		w.read(rt)
 		for p, e := range before.All() {
+			if e.Type == tree.Dir && e.Mode&0o500 != 0o500 {
+				e.Mode = 0o700 // opened to be listed
+			}
 			if now, ok := w.known.Get(p); !ok || !tree.Equal(now, e) {
 				rt.Fatalf("%s: known as %+v, listed as %+v", p, e, now)
 			}
@@ -256,6 +292,8 @@ func TestApplyMakesIdentical(t *testing.T) {
 		if before.Len() != w.known.Len() {
 			rt.Fatalf("%d entries known, %d listed", before.Len(), w.known.Len())
 		}
+		w.push(rt)
+		w.identical(rt)
 	})
 }
 

@@ -2,9 +2,7 @@ package push
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"strings"
 	"sync"
@@ -126,16 +124,25 @@ func (l *listing) work(ctx context.Context) {
 	}
 }
 
+// locked reports whether its owner may not list the directory dir, as far as modes go, and takes it for opened then. The
+// server says so only where reading is forbidden: where entering is, it leaves out without a word what it cannot look at.
+func (l *listing) locked(dir string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	const list = 0o500
+	if !l.open || dir == "." || l.tree[dir].Mode&list == list {
+		return false
+	}
+	l.tree[dir] = withMode(l.tree[dir], ownerRWX)
+	return true
+}
+
 func (l *listing) list(ctx context.Context, dir string) error {
 	c := l.r.lanes.Small
-	entries, err := c.ReadDir(ctx, l.r.abs(dir))
-	if errors.Is(err, fs.ErrPermission) && l.open && dir != "." { // ours to enter, whatever mode the source gave it
-		c.Do(ctx, sftpipe.Setstat(l.r.abs(dir), private))
-		entries, err = c.ReadDir(ctx, l.r.abs(dir))
-		l.mu.Lock()
-		l.tree[dir] = withMode(l.tree[dir], ownerRWX)
-		l.mu.Unlock()
+	if l.locked(dir) { // ours to enter, whatever mode the source gave it
+		c.Do(ctx, sftpipe.Setstat(l.r.abs(dir), private)) // what it does not open cannot be listed
 	}
+	entries, err := c.ReadDir(ctx, l.r.abs(dir))
 	if err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func far(delay time.Duration) func(io.Reader) io.Reader {
 // TestSweepOfManyIsQuick: what a killed first sync leaves is many directories; none may cost round trips of its own.
 func TestSweepOfManyIsQuick(t *testing.T) {
 	const dirs, delay = 300, 5 * time.Millisecond
-	w := newWorld(t, dialThrough(t, far(delay)), t.TempDir(), time.Hour)
+	w := newWorld(t, dialThrough(t, far(delay), nil), t.TempDir(), time.Hour)
 	for i := range dirs {
 		dir := filepath.Join(w.dst, ".releve-tmp-dead-1", fmt.Sprint(i%10), fmt.Sprint(i))
 		must(t, os.MkdirAll(dir, 0o755))
