@@ -68,6 +68,9 @@ var oddNames = []string{
 // hundredth.
 func (s *sourceTree) grow(dirs, files int) error {
 	modes := []fs.FileMode{0o755, 0o755, 0o755, 0o700, 0o750, 0o775, 0o2755, 0o1777}
+	if os.Geteuid() == 0 { // who may write there, as the backup's user may not
+		modes = append(modes, 0o555)
+	}
 	for i := range dirs {
 		parent := ""
 		if len(s.dirs) > 0 && s.r.IntN(8) > 0 {
@@ -145,7 +148,11 @@ func (s *sourceTree) fill(f *os.File, mode fs.FileMode, size int) error {
 }
 
 func (s *sourceTree) mode() fs.FileMode {
-	return []fs.FileMode{0o644, 0o644, 0o644, 0o600, 0o640, 0o755, 0o400, 0o666}[s.r.IntN(8)]
+	modes := []fs.FileMode{0o644, 0o644, 0o644, 0o600, 0o640, 0o755, 0o400, 0o666}
+	if os.Geteuid() == 0 {
+		modes = append(modes, 0)
+	}
+	return modes[s.r.IntN(len(modes))]
 }
 
 // size is log-normal by and large: most are small, a few are not.
@@ -224,7 +231,7 @@ func (s *sourceTree) operation() error {
 		mode := s.mode()
 		return errors.Join(s.fill(f, mode, s.size()), f.Chmod(mode), f.Close(), os.Rename(temp, path))
 	case n < 58: // narrower, so that the first line stays true
-		return os.Chmod(path, fi.Mode().Perm()&fs.FileMode(s.r.IntN(0o1000))|0o400)
+		return os.Chmod(path, fi.Mode().Perm()&fs.FileMode(s.r.IntN(0o1000)|0o400))
 	case n < 63:
 		t := fi.ModTime().Add(-1000 * time.Second)
 		return os.Chtimes(path, t, t)
