@@ -44,7 +44,19 @@ func Guard(p Plan, total, recent int, limits Limits, approved func(path string) 
 }
 
 // Hold takes the deletions that held reports out of the plan, and everything that cannot be done without them.
-func Hold(p Plan, held func(path string) bool) Plan {
+func Hold(p Plan, suspect func(path string) bool) Plan {
+	blocked := map[string]bool{}
+	for _, del := range p.Deletes {
+		if suspect(del.Path) {
+			blocked[del.Path] = true
+		}
+	}
+	for put := range p.puts() {
+		if put.Old == Other && suspect(put.Path) {
+			blocked[put.Path] = true
+		}
+	}
+	held := func(path string) bool { return blocked[path] }
 	clears := func(put Put) bool { return put.Old == Other && held(put.Path) }
 	under := func(path string) bool {
 		for q := range parents(path) {

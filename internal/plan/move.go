@@ -8,6 +8,10 @@ import (
 	"releve/internal/tree"
 )
 
+// believed is the size beyond which a file that was renamed is taken to be unchanged if its size and its time in
+// nanoseconds are: reading it would take longer than anybody wants to wait.
+const believed = 64 << 20
+
 // inode names a source file across renames.
 type inode struct{ dev, ino uint64 }
 
@@ -73,11 +77,16 @@ func (d *differ) move(from, to string, s tree.Entry) (Move, bool) {
 		}
 		arrived := s
 		arrived.Sum, arrived.Mode = old.Sum, old.Mode
+		if old.CTime == 0 || old.Sum != [32]byte{} && s.Size <= believed {
+			// A rename changes the change time, which alone shows a change that sets the old time again: have the
+			// content compared.
+			arrived.CTime = 0
+		}
 		d.moved[to] = arrived
 		d.left[from] = struct{}{}
 		return Move{From: from, To: to, Entry: s, Copy: stays}, true
 	case tree.Dir:
-		if stays {
+		if stays || !d.sameFolder(from, to, old, s) {
 			return Move{}, false
 		}
 		for p, e := range d.dst.Below(from) {
@@ -90,6 +99,22 @@ func (d *differ) move(from, to string, s tree.Entry) (Move, bool) {
 		return Move{From: from, To: to, Entry: s}, true
 	}
 	return Move{}, false
+}
+
+// sameFolder reports whether the directory at to is the one that was at from, rather than a new one that was given the
+// number of the old one: it was not changed since, or something that was in it still is.
+func (d *differ) sameFolder(from, to string, old, s tree.Entry) bool {
+	if old.MTime == s.MTime {
+		return true
+	}
+	for p := range d.dst.kids[from] {
+		e := d.dst.entries[p]
+		now, ok := d.src[to+strings.TrimPrefix(p, from)]
+		if ok && e.Ino != 0 && now.Ino == e.Ino && now.Dev == e.Dev && now.Type == e.Type && now.MTime == e.MTime && now.Size == e.Size {
+			return true
+		}
+	}
+	return false
 }
 
 // underOther reports whether a parent of p is of another type on the replica than in the source: it is cleared

@@ -190,6 +190,7 @@ type Scope struct {
 // the source that is in scope, and may hold more of it; of a directory that is not [Known.SameDir], everything below.
 // Neither argument is changed.
 func Diff(src tree.Tree, dst *Known, scope Scope) Plan {
+	src = rooted(src, dst)
 	d := differ{src: src, dst: dst, gone: map[string]tree.Entry{}, moved: tree.Tree{}, left: map[string]struct{}{}}
 	d.findGone(scope)
 	d.findMoves()
@@ -198,6 +199,43 @@ func Diff(src tree.Tree, dst *Known, scope Scope) Plan {
 	d.deletes()
 	d.attrs()
 	return d.plan
+}
+
+// rooted is src without what does not lie in a directory: who exchanges a directory for a symbolic link while it is looked
+// at makes us see both the link and something below it. On the replica that would be written through the link, to
+// wherever it leads.
+func rooted(src tree.Tree, dst *Known) tree.Tree {
+	stands := map[string]bool{".": true}
+	var inDir func(dir string) bool
+	inDir = func(dir string) bool {
+		ok, done := stands[dir]
+		if !done {
+			e, seen := src[dir]
+			if !seen {
+				e, seen = dst.Get(dir) // out of scope
+			}
+			ok = seen && e.Type == tree.Dir && inDir(path.Dir(dir))
+			stands[dir] = ok
+		}
+		return ok
+	}
+	astray := false
+	for p := range src {
+		if p != "." && !inDir(path.Dir(p)) {
+			astray = true
+			break
+		}
+	}
+	if !astray {
+		return src
+	}
+	kept := make(tree.Tree, len(src))
+	for p, e := range src {
+		if p == "." || inDir(path.Dir(p)) {
+			kept[p] = e
+		}
+	}
+	return kept
 }
 
 // differ holds the working state of one Diff.
@@ -346,7 +384,7 @@ func sameContent(s, old tree.Entry) bool {
 		return false
 	}
 	if old.Ino == 0 {
-		return seconds(s.MTime) == seconds(old.MTime)
+		return old.CTime != doubtful && seconds(s.MTime) == seconds(old.MTime)
 	}
 	return s.MTime == old.MTime && s.Ino == old.Ino && s.Dev == old.Dev && s.CTime == old.CTime
 }

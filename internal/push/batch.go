@@ -3,7 +3,6 @@ package push
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -64,7 +63,10 @@ func (b *batch) arrange(ctx context.Context) error {
 			steps = append(steps, b.moveStep(*m))
 		}
 	}
-	return b.fly(ctx, b.trashFirst(steps))
+	if err := b.fly(ctx, append(b.tighten(), b.trashFirst(steps)...)); err != nil {
+		return err
+	}
+	return b.fly(ctx, b.tighten()) // what has been moved is found under its new name only now
 }
 
 // trashFirst is steps with the directories of the trash that they need in front. Steps that use the trash fly in the
@@ -100,12 +102,26 @@ func (b *batch) moveStep(m plan.Move) step {
 		req = sftpipe.Hardlink
 	}
 	reqs := []sftpipe.Request{req(b.r.abs(m.From), b.r.abs(m.To))}
-	return step{reqs: reqs, done: func(errs []error) { b.moved(m, errs[0]) }}
+	old, _ := b.known.Get(m.From)
+	if mode := tighter(old, m.Entry); mode != old.Mode { // it must not be seen under its new name with more
+		attrs := sftpipe.Attrs{Has: sftpipe.HasMode, Mode: posixMode(mode)}
+		reqs = append([]sftpipe.Request{sftpipe.Setstat(b.r.abs(m.From), attrs)}, reqs...)
+		old.Mode = mode
+	}
+	return step{reqs: reqs, move: &m, done: func(errs []error) { b.moved(m, old.Mode, errs[len(errs)-1]) }}
 }
 
-func (b *batch) moved(m plan.Move, err error) {
+func (b *batch) moved(m plan.Move, mode fs.FileMode, err error) {
 	if err != nil {
-		// Nothing is wrong with the source: have both ends compared anew, and what cannot be moved uploaded.
+		// Nothing is wrong with the source: have both ends compared anew, and what cannot be moved uploaded. It is
+		// forgotten which source file it was made from, or the same move would be planned again and again.
+		strangers := tree.Tree{}
+		for p, e := range b.known.Below(m.From) {
+			strangers[p] = plan.Doubt(e)
+		}
+		for p, e := range strangers {
+			b.known.Set(p, e)
+		}
 		b.out.Stale = true
 		b.out.Again = append(b.out.Again, m.From, m.To)
 		return
@@ -115,7 +131,7 @@ func (b *batch) moved(m plan.Move, err error) {
 	if !m.Copy {
 		b.known.Rename(m.From, m.To)
 	}
-	e := withMode(m.Entry, old.Mode) // its own mode is set with the attributes
+	e := withMode(m.Entry, mode) // its own mode is set with the attributes
 	e.Sum = old.Sum
 	b.known.Set(m.To, e)
 }
@@ -262,7 +278,7 @@ func (b *batch) renameStep(put plan.Put, from slot) step {
 	reqs := b.keep(put, abs)
 	b.mu.Unlock()
 	reqs = append(reqs, sftpipe.Rename(from.path, abs))
-	return step{path: put.Path, reqs: reqs, done: func(errs []error) {
+	return step{path: put.Path, reqs: reqs, puts: []plan.Put{put}, done: func(errs []error) {
 		switch err := errs[len(errs)-1]; {
 		case err != nil && from.spool: // perhaps because of where it lay: once more, from beside its place
 			b.r.ahead.off = true
@@ -314,9 +330,11 @@ func (b *batch) settle(ctx context.Context) error {
 }
 
 func (b *batch) deleteStep(del plan.Delete) step {
-	return step{reqs: b.r.trash.rename(del.Path, b.r.abs(del.Path)), done: func(errs []error) {
-		err := errs[len(errs)-1]
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // gone already is gone
+	reqs := b.r.trash.rename(del.Path, b.r.abs(del.Path))
+	return step{reqs: reqs, done: func(errs []error) {
+		// "No such file" may be said of the path, which then is gone already, or of the trash: somebody else has been
+		// at work, and the replica is looked at again.
+		if err := errs[len(errs)-1]; err != nil {
 			b.fail(del.Path, fmt.Errorf("move to the trash: %w", err))
 			return
 		}
@@ -328,7 +346,7 @@ func (b *batch) deleteStep(del plan.Delete) step {
 // attrStep sets mode and times.
 func (b *batch) attrStep(put plan.Put) step {
 	reqs := b.r.setattr(b.r.abs(put.Path), put.Entry)
-	return step{reqs: reqs, done: func(errs []error) {
+	return step{reqs: reqs, puts: []plan.Put{put}, done: func(errs []error) {
 		if err := first(errs); err != nil {
 			b.fail(put.Path, fmt.Errorf("set mode and times: %w", err))
 			return
@@ -338,3 +356,30 @@ func (b *batch) attrStep(put plan.Put) step {
 		}
 	}}
 }
+
+// tighten takes from what is to have less rights those that it will not have, before anything is put in place: what comes
+// to lie in a directory that has become private must not be seen by everybody for an instant.
+func (b *batch) tighten() []step {
+	var steps []step
+	for _, put := range b.plan.Attrs {
+		e, ok := b.known.Get(put.Path)
+		if !ok || e.Type != put.Entry.Type || e.Type == tree.Link {
+			continue
+		}
+		mode := tighter(e, put.Entry)
+		if mode == e.Mode {
+			continue
+		}
+		attrs := sftpipe.Attrs{Has: sftpipe.HasMode, Mode: posixMode(mode)}
+		req := sftpipe.Setstat(b.r.abs(put.Path), attrs)
+		steps = append(steps, step{reqs: []sftpipe.Request{req}, done: func(errs []error) {
+			if errs[0] == nil {
+				b.known.Set(put.Path, withMode(e, mode))
+			}
+		}})
+	}
+	return steps
+}
+
+// tighter is the replica's mode without what the source does not grant. What its owner may do does not matter yet.
+func tighter(have, want tree.Entry) fs.FileMode { return have.Mode & (want.Mode | ownerRWX) }

@@ -75,10 +75,11 @@ type Replica struct {
 	serial  atomic.Uint64
 	id      string // distinguishes this process's temporary names
 	lchmod  bool   // lsetstat@openssh.com can set modes here
+	flush   func() // called before each flight that changes what others see
 }
 
 // New returns the replica at target, an absolute path as the server shows it. id is any short string that differs from
-// one process to the next. keep is how long replaced and deleted content is kept; 0 means not at all.
+// one call to the next, in other processes too: what another Replica has put into the trash is not known to this one. keep is how long replaced and deleted content is kept; 0 means not at all.
 func New(lanes Lanes, target, id string, keep time.Duration) *Replica {
 	if lanes.Parallel <= 0 {
 		lanes.Parallel = 64
@@ -131,6 +132,10 @@ func Probe(ctx context.Context, c *sftpipe.Client, dir, id string) error {
 	}
 	return err
 }
+
+// Before has f called before each flight of requests that changes what others see on the replica, when everything that
+// may come of it has been said of what is known.
+func (r *Replica) Before(f func()) { r.flush = f }
 
 // Stats is what an Apply did.
 type Stats struct {

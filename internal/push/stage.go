@@ -122,7 +122,7 @@ func (b *batch) stageStep(s plan.Stage, arrived []plan.Put, temp string, inside 
 	reqs = append(reqs, b.keep(s.Top, abs)...)
 	b.mu.Unlock()
 	reqs = append(reqs, sftpipe.Rename(temp, abs))
-	return step{path: s.Top.Path, reqs: reqs, done: func(errs []error) {
+	return step{path: s.Top.Path, reqs: reqs, puts: arrived, done: func(errs []error) {
 		if err := errs[len(errs)-1]; err != nil {
 			b.fail(s.Top.Path, fmt.Errorf("put in place: %w", err))
 			b.junk = append(b.junk, temp)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
+	"releve/internal/plan"
 	"releve/internal/tree"
 	"releve/pkg/sftpipe"
 )
@@ -18,6 +20,8 @@ type step struct {
 	path string // orders the steps of a flight
 	reqs []sftpipe.Request
 	done func(errs []error)
+	puts []plan.Put // what lies where once it is done
+	move *plan.Move // what is renamed by it
 }
 
 // fly sends the requests of all steps as one flight and hands each step its replies.
@@ -26,6 +30,7 @@ func (b *batch) fly(ctx context.Context, steps []step) error {
 	for _, s := range steps {
 		reqs = append(reqs, s.reqs...)
 	}
+	b.expect(steps)
 	var errs []error
 	if len(reqs) > 0 {
 		errs = b.r.lanes.Small.Do(ctx, reqs...)
@@ -42,6 +47,30 @@ func (b *batch) fly(ctx context.Context, steps []step) error {
 		errs = errs[len(s.reqs):]
 	}
 	return nil
+}
+
+// expect notes what is about to be put where: if the replies are lost, it may have happened or not.
+func (b *batch) expect(steps []step) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range steps {
+		for _, put := range s.puts {
+			if put.Entry.Type == tree.File {
+				b.known.Expect(put.Path, put.Entry)
+			}
+		}
+		if s.move == nil {
+			continue
+		}
+		for p, e := range b.known.Below(s.move.From) {
+			if e.Type == tree.File {
+				b.known.Expect(s.move.To+strings.TrimPrefix(p, s.move.From), e)
+			}
+		}
+	}
+	if b.r.flush != nil {
+		b.r.flush()
+	}
 }
 
 // placed notes that e lies at p now. The caller holds b.mu.

@@ -66,10 +66,10 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, to *slot, last bool)
 	content := &reader{file: f, left: before.Size, hash: sha256.New(), read: func(n int) { b.progress(0, int64(n)) }}
 	n, err := b.send(ctx, to, content, before)
 	switch {
-	case err == nil && n == before.Size && unchanged(f, before):
+	case err == nil && n == before.Size && unchanged(f, before) && (!racy(before, looked) || again(f, content)):
 		before.Sum = [sha256.Size]byte(content.hash.Sum(nil))
 		return sent{entry: ripe(before, looked)}, nil
-	case err == nil && n == before.Size && last && grown(f, before):
+	case err == nil && n == before.Size && last && grown(f, before) && again(f, content):
 		// A log that never rests: what was read is what it held when it was looked at.
 		before.Sum = [sha256.Size]byte(content.hash.Sum(nil))
 		before.CTime = 0
@@ -123,10 +123,23 @@ func (b *batch) lane(ctx context.Context, size int64) *sftpipe.Client {
 // ripe is e as it may be remembered. A change within a clock tick of the look would leave the change time as it is, so
 // an entry that changed just before it was looked at is remembered without: the next comparison hashes it.
 func ripe(e tree.Entry, looked time.Time) tree.Entry {
-	if looked.UnixNano()-e.CTime < int64(clockTick) {
+	if racy(e, looked) {
 		e.CTime = 0
 	}
 	return e
+}
+
+// racy reports whether a change since the look might not show.
+func racy(e tree.Entry, looked time.Time) bool { return looked.UnixNano()-e.CTime < int64(clockTick) }
+
+// again reads again what was read, and reports whether it is still the same: then what went by was one state of the file
+// and no mixture of two.
+func again(f *os.File, read *reader) bool {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return false
+	}
+	sum, n, err := tree.Hash(io.LimitReader(f, read.done))
+	return err == nil && n == read.done && sum == [sha256.Size]byte(read.hash.Sum(nil))
 }
 
 func unchanged(f *os.File, before tree.Entry) bool {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -35,16 +36,16 @@ var errReread = errors.New("the replica has to be read again")
 // engine keeps one folder's replica on one backup equal to its source. Everything but its status belongs to the
 // goroutine of run.
 type engine struct {
-	folder Folder
-	link   *link
-	log    *slog.Logger
-	record string // the record's file
-	owner  string // what the record is about
-	id     string // of this process, for temporary names
-	pace   pace
+	folder  Folder
+	link    *link
+	log     *slog.Logger
+	memory  *memory
+	id      string // of this process, for temporary names
+	pace    pace
+	follows int // how often the folder was begun to be followed
 
 	root       *tree.Root
-	remembered tree.Tree   // what is remembered of the replica, until it is listed
+	remembered *plan.Known // what is remembered of the replica, until it is listed
 	known      *plan.Known // what it holds, while there is a session
 	dirty      bool        // known differs from the record's file
 	polled     bool        // some directories cannot be watched: of them a change names the directory alone
@@ -69,8 +70,7 @@ func newEngine(f Folder, l *link, stateDir, id string, log *slog.Logger) *engine
 		folder: f,
 		link:   l,
 		log:    log.With("folder", f.Name, "backup", l.backup.Name),
-		record: filepath.Join(stateDir, "record-"+f.Name+"-"+l.backup.Name),
-		owner:  f.Source + "\x00" + l.backup.Name + "\x00" + f.Target,
+		memory: newMemory(filepath.Join(stateDir, "record-"+f.Name+"-"+l.backup.Name), f.Source+"\x00"+l.backup.Name+"\x00"+f.Target),
 		id:     id,
 		pace:   normalPace(),
 		guard:  guard{limits: plan.Limits{Count: f.MaxDelete, Percent: f.MaxDeletePercent}},
@@ -82,12 +82,12 @@ func newEngine(f Folder, l *link, stateDir, id string, log *slog.Logger) *engine
 
 // run follows the folder for as long as ctx lives. Nothing that happens to the source, the link or the replica ends it.
 func (e *engine) run(ctx context.Context) error {
-	remembered, err := loadRecord(e.record, e.owner)
+	remembered, err := e.memory.load()
 	if err != nil {
 		e.log.Warn("starting without a record of the last run; the first comparison goes by size and time", "err", err)
 	}
 	e.remembered = remembered
-	defer e.save(time.Now())
+	defer e.keep()
 
 	watcher, stop := e.watch(ctx)
 	if watcher == nil {
@@ -167,10 +167,8 @@ func (e *engine) forget() {
 		return
 	}
 	e.save(time.Now())
-	e.remembered = tree.Tree{}
-	for p, entry := range e.known.All() {
-		e.remembered[p] = entry
-	}
+	e.remembered = e.known
+	e.remembered.Observe(nil)
 	e.known = nil
 }
 
@@ -180,7 +178,8 @@ func (e *engine) follow(ctx context.Context, s *session, watcher *watch.Watcher)
 	if err := e.link.word.holds(); err != nil {
 		return err
 	}
-	r := push.New(s.lanes, e.folder.Target, e.id, e.folder.Keep)
+	e.follows++
+	r := push.New(s.lanes, e.folder.Target, e.id+"-"+strconv.Itoa(e.follows), e.folder.Keep)
 	defer r.Close(ctx)
 	e.carrier = newCarrier(ctx, r, e.nudge)
 	defer e.carrier.close()
@@ -223,9 +222,15 @@ func (e *engine) begin(ctx context.Context, r *push.Replica) error {
 	if err != nil {
 		return err
 	}
-	recall(listed, e.remembered)
+	if e.remembered != nil {
+		e.remembered.Recall(listed)
+	}
 	e.remembered = nil
 	e.known = plan.NewKnown(listed)
+	if err := e.memory.follow(e.known); err != nil {
+		e.log.Warn("after a crash the first comparison will be slow", "err", err)
+	}
+	r.Before(e.memory.flush)
 	e.full = time.Time{}
 	e.todo.everything()
 	return nil
@@ -256,10 +261,10 @@ func (e *engine) wait(ctx context.Context, s *session, watcher *watch.Watcher) e
 	e.polled = status.Polled > 0
 	e.watched(status)
 	next := e.todo.next(e.full.Add(fullEvery))
-	ctx, cancel := context.WithDeadline(ctx, next)
+	waiting, cancel := context.WithDeadline(ctx, next)
 	defer cancel()
 	stop := make(chan struct{})
-	var interrupt sync.WaitGroup
+	var interrupt sync.WaitGroup // or it would take an approval with it
 	defer interrupt.Wait()
 	defer close(stop)
 	interrupt.Go(func() {
@@ -274,13 +279,16 @@ func (e *engine) wait(ctx context.Context, s *session, watcher *watch.Watcher) e
 		cancel()
 	})
 	began := time.Now()
-	changes, err := watcher.Next(ctx)
+	changes, err := watcher.Next(waiting)
 	e.waited(began, time.Now())
 	if err == nil {
 		e.todo.add(changes)
 		return nil
 	}
-	if ctx.Err() == nil {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if waiting.Err() == nil {
 		return fmt.Errorf("watch source: %w", err)
 	}
 	if lost := sessionError(s); lost != nil {
@@ -329,9 +337,17 @@ func (e *engine) save(now time.Time) {
 		return
 	}
 	e.saved = now
-	if err := saveRecord(e.record, e.owner, e.known); err != nil {
+	if err := e.memory.save(e.known); err != nil {
 		e.log.Warn("could not save the record; after a restart the first comparison goes by size and time", "err", err)
 		return
 	}
 	e.dirty = false
+}
+
+// keep saves what is known at the end of a run.
+func (e *engine) keep() {
+	e.save(time.Now())
+	if err := e.memory.close(); err != nil {
+		e.log.Warn("could not keep the journal", "err", err)
+	}
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 
 	"github.com/google/renameio/v2"
 
@@ -23,13 +22,14 @@ import (
 //
 // The file is a header, the entries, and the SHA-256 of all before it; it is replaced atomically. A file that is not
 // exactly that is worth nothing and is not used.
-const recordHeader = "releve record 1\n"
+const recordHeader = "releve record 2\n"
 
-// saveRecord writes what is known to path. owner tells the folder and target that it is about.
-func saveRecord(path, owner string, known *plan.Known) error {
+// saveRecord writes what is known to path, and returns the checksum that it ends with. owner tells the folder and target
+// that it is about.
+func saveRecord(path, owner string, known *plan.Known) (checksum [sha256.Size]byte, err error) {
 	file, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o600))
 	if err != nil {
-		return fmt.Errorf("save record: %w", err)
+		return checksum, fmt.Errorf("save record: %w", err)
 	}
 	defer file.Cleanup()
 	sum := sha256.New()
@@ -43,17 +43,24 @@ func saveRecord(path, owner string, known *plan.Known) error {
 		w.entry(e)
 		w.flush()
 	}
+	w.number(uint64(len(known.Expected())))
+	for p, e := range known.Expected() {
+		w.text(p)
+		w.entry(e)
+		w.flush()
+	}
 	w.flush()
+	checksum = [sha256.Size]byte(sum.Sum(nil))
 	if w.err == nil {
-		_, w.err = buf.Write(sum.Sum(nil))
+		_, w.err = buf.Write(checksum[:])
 	}
 	if err := errors.Join(w.err, buf.Flush()); err != nil {
-		return fmt.Errorf("save record: %w", err)
+		return checksum, fmt.Errorf("save record: %w", err)
 	}
 	if err := file.CloseAtomicallyReplace(); err != nil {
-		return fmt.Errorf("save record: %w", err)
+		return checksum, fmt.Errorf("save record: %w", err)
 	}
-	return nil
+	return checksum, nil
 }
 
 type recordWriter struct {
@@ -78,6 +85,7 @@ func (w *recordWriter) entry(e tree.Entry) {
 	w.signed(e.CTime)
 	w.number(e.Dev)
 	w.number(e.Ino)
+	w.number(uint64(e.Nlink))
 	w.text(e.Link)
 	if e.Type == tree.File {
 		w.buf = append(w.buf, e.Sum[:]...)
@@ -91,51 +99,29 @@ func (w *recordWriter) flush() {
 	w.buf = w.buf[:0]
 }
 
-// loadRecord reads the record at path. A record that is missing, damaged, of another version or about something else
-// is nil, with the reason as the error (nil if there simply is none).
-func loadRecord(path, owner string) (tree.Tree, error) {
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read record: %w", err)
-	}
-	t, err := parseRecord(data, owner)
-	if err != nil {
-		return nil, fmt.Errorf("read record %s: %w", path, err)
-	}
-	return t, nil
-}
-
-func parseRecord(data []byte, owner string) (tree.Tree, error) {
+// parseRecord reads a record: what was known and what was expected. A record that is damaged, of another version or about
+// something else is an error.
+func parseRecord(data []byte, owner string) (entries, expected tree.Tree, err error) {
 	if len(data) < sha256.Size {
-		return nil, errors.New("it is cut short")
+		return nil, nil, errors.New("it is cut short")
 	}
 	body, want := data[:len(data)-sha256.Size], data[len(data)-sha256.Size:]
 	if got := sha256.Sum256(body); !bytes.Equal(got[:], want) {
-		return nil, errors.New("it is damaged")
+		return nil, nil, errors.New("it is damaged")
 	}
 	r := &recordReader{data: body}
 	if r.text() != recordHeader {
-		return nil, errors.New("it is of another version")
+		return nil, nil, errors.New("it is of another version")
 	}
 	if r.text() != owner {
-		return nil, errors.New("it is about another folder or target")
+		return nil, nil, errors.New("it is about another folder or target")
 	}
-	n := r.number()
-	if n > uint64(len(body)) {
-		return nil, errors.New("it is damaged")
-	}
-	t := make(tree.Tree, n)
-	for range n {
-		p := r.text()
-		t[p] = r.entry()
-	}
+	entries = r.tree()
+	expected = r.tree()
 	if r.bad || len(r.data) > 0 {
-		return nil, errors.New("it is damaged")
+		return nil, nil, errors.New("it is damaged")
 	}
-	return t, nil
+	return entries, expected, nil
 }
 
 type recordReader struct {
@@ -175,23 +161,27 @@ func (r *recordReader) bytes(n uint64) []byte {
 
 func (r *recordReader) text() string { return string(r.bytes(r.number())) }
 
+func (r *recordReader) tree() tree.Tree {
+	n := r.number()
+	if n > uint64(len(r.data)) {
+		r.bad = true
+		return nil
+	}
+	t := make(tree.Tree, n)
+	for range n {
+		p := r.text()
+		t[p] = r.entry()
+	}
+	return t
+}
+
 func (r *recordReader) entry() tree.Entry {
 	e := tree.Entry{Type: tree.Type(r.number()), Mode: fs.FileMode(r.number())}
 	e.Size, e.MTime, e.CTime = r.signed(), r.signed(), r.signed()
-	e.Dev, e.Ino = r.number(), r.number()
+	e.Dev, e.Ino, e.Nlink = r.number(), r.number(), uint32(r.number())
 	e.Link = r.text()
 	if e.Type == tree.File {
 		copy(e.Sum[:], r.bytes(sha256.Size))
 	}
 	return e
-}
-
-// recall gives the entries of a listing the identities that are remembered of them, where the listing bears out what
-// is remembered. What is remembered of other versions of a path says nothing about what lies there now.
-func recall(listed, remembered tree.Tree) {
-	for p, e := range listed {
-		if old, ok := remembered[p]; ok && tree.Equal(e, old) {
-			listed[p] = old
-		}
-	}
 }

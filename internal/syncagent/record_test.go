@@ -18,7 +18,7 @@ func randomTree(t *rapid.T) tree.Tree {
 			Type: tree.Type(rapid.IntRange(0, 2).Draw(t, "type")), Size: rapid.Int64().Draw(t, "size"),
 			MTime: rapid.Int64().Draw(t, "mtime"), CTime: rapid.Int64().Draw(t, "ctime"),
 			Dev: rapid.Uint64().Draw(t, "dev"), Ino: rapid.Uint64().Draw(t, "ino"),
-			Mode: os.FileMode(rapid.Uint32().Draw(t, "mode")), Link: rapid.String().Draw(t, "link"),
+			Nlink: rapid.Uint32().Draw(t, "nlink"), Mode: os.FileMode(rapid.Uint32().Draw(t, "mode")), Link: rapid.String().Draw(t, "link"),
 		}
 		if e.Type == tree.File {
 			copy(e.Sum[:], rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "sum"))
@@ -32,17 +32,26 @@ func TestRecordRoundTrip(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "record")
 	rapid.Check(t, func(t *rapid.T) {
 		want := randomTree(t)
-		if err := saveRecord(file, "owner", plan.NewKnown(maps.Clone(want))); err != nil {
+		known := plan.NewKnown(maps.Clone(want))
+		sent := randomTree(t)
+		for p, e := range sent {
+			known.Expect(p, e)
+		}
+		if _, err := saveRecord(file, "owner", known); err != nil {
 			t.Fatal(err)
 		}
-		got, err := loadRecord(file, "owner")
+		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !maps.Equal(got, want) {
+		got, expected, err := parseRecord(data, "owner")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !maps.Equal(got, want) || !maps.Equal(expected, sent) {
 			t.Fatalf("got %v, want %v", got, want)
 		}
-		if _, err := loadRecord(file, "another"); err == nil {
+		if _, _, err := parseRecord(data, "another"); err == nil {
 			t.Fatal("a record of another folder was taken")
 		}
 	})
@@ -52,7 +61,7 @@ func TestRecordRoundTrip(t *testing.T) {
 func TestRecordDamage(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "record")
 	known := plan.NewKnown(tree.Tree{".": {Type: tree.Dir}, "a": {Type: tree.File, Size: 3, Ino: 7}, "l": {Type: tree.Link, Link: "a"}})
-	if err := saveRecord(file, "owner", known); err != nil {
+	if _, err := saveRecord(file, "owner", known); err != nil {
 		t.Fatal(err)
 	}
 	whole, err := os.ReadFile(file)
@@ -60,16 +69,16 @@ func TestRecordDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range whole {
-		if _, err := parseRecord(whole[:i], "owner"); err == nil {
+		if _, _, err := parseRecord(whole[:i], "owner"); err == nil {
 			t.Fatalf("cut after %d of %d bytes, and taken", i, len(whole))
 		}
 		bent := append([]byte(nil), whole...)
 		bent[i] ^= 0x40
-		if _, err := parseRecord(bent, "owner"); err == nil {
+		if _, _, err := parseRecord(bent, "owner"); err == nil {
 			t.Fatalf("byte %d changed, and taken", i)
 		}
 	}
-	if got, err := loadRecord(filepath.Join(t.TempDir(), "none"), "owner"); got != nil || err != nil {
+	if got, err := newMemory(filepath.Join(t.TempDir(), "none"), "owner").load(); got != nil || err != nil {
 		t.Errorf("no record: got %v, %v", got, err)
 	}
 }
@@ -91,7 +100,7 @@ func TestRecallBelievesTheListing(t *testing.T) {
 		"changed": {Type: tree.File, Size: 2, MTime: 5_000_000_000},
 		"new":     {Type: tree.File},
 	}
-	recall(listed, remembered)
+	plan.NewKnown(remembered).Recall(listed)
 	if listed["same"].Ino != 1 || listed["changed"].Ino != 0 || len(listed) != 3 {
 		t.Errorf("got %+v", listed)
 	}

@@ -133,11 +133,17 @@ func (e *engine) look(ctx context.Context, scope plan.Scope) (view, error) {
 			return l, err
 		}
 	}
-	for _, p := range scope.Paths {
+	paths := slices.Clone(scope.Paths)
+	for _, entry := range l.src {
+		paths = append(paths, e.lookAlso(entry, l)...)
+	}
+	for i := 0; i < len(paths); i++ {
+		p := paths[i]
 		entry, err := e.lookAt(p, &l)
 		if err != nil {
 			return l, err
 		}
+		paths = append(paths, e.lookAlso(entry, l)...)
 		if entry.Type == tree.Dir && entry.Ino != 0 && (e.polled || !e.known.SameDir(p, entry)) {
 			if err := scan(p); err != nil {
 				return l, err
@@ -169,6 +175,20 @@ func (e *engine) lookAt(p string, l *view) (tree.Entry, error) {
 	return tree.Entry{}, nil
 }
 
+// lookAlso names the other paths of a file with several: what happens to it by one name is told of that one alone.
+func (e *engine) lookAlso(entry tree.Entry, l view) []string {
+	if entry.Type != tree.File || entry.Nlink < 2 {
+		return nil
+	}
+	var others []string
+	for q := range e.known.Linked(entry) {
+		if _, looked := l.src[q]; !looked {
+			others = append(others, q)
+		}
+	}
+	return others
+}
+
 // lookUp reads the directories above p: the nearest for its time, which changes with what it holds, and any that the
 // replica does not have yet, with everything in it.
 func (e *engine) lookUp(p string, l *view, scan func(string) error) error {
@@ -195,8 +215,9 @@ func (e *engine) lookUp(p string, l *view, scan func(string) error) error {
 func (e *engine) believe(p plan.Plan, l view) plan.Plan {
 	p.Deletes = slices.DeleteFunc(p.Deletes, func(del plan.Delete) bool {
 		// A name that is moved while its directory is read can be missed: look once more before believing.
-		_, err := e.root.Lstat(del.Path)
-		if !errors.Is(err, fs.ErrNotExist) {
+		// What became a socket, FIFO or device is gone as well: those are never replicated.
+		entry, err := e.root.Lstat(del.Path)
+		if !errors.Is(err, fs.ErrNotExist) && (err != nil || entry.Type != tree.Other) {
 			e.todo.later(time.Now(), []string{del.Path}, e.pace.again, e.pace.failMax)
 			return true
 		}

@@ -85,7 +85,7 @@ func (c syncCmd) mayPush(ctx context.Context, l *link, s *session) error {
 
 // folder brings one folder up to date, or lists what that would take, and reports whether the replica is equal now.
 func (c syncCmd) folder(a *app, e *engine, s *session) (bool, error) {
-	remembered, err := loadRecord(e.record, e.owner)
+	remembered, err := e.memory.load()
 	if err != nil {
 		fmt.Fprintf(a.env.Stderr, "syncagent: %v; comparing by size and time\n", err)
 	}
@@ -106,7 +106,7 @@ func (c syncCmd) folder(a *app, e *engine, s *session) (bool, error) {
 
 // once compares everything and pushes, and tries again what changed or failed meanwhile, a few times.
 func (e *engine) once(ctx context.Context, r *push.Replica) (bool, error) {
-	defer func() { e.save(time.Now()) }()
+	defer e.keep()
 	const rounds = 5
 	if err := e.begin(ctx, r); err != nil {
 		return false, err
@@ -141,7 +141,9 @@ func (e *engine) preview(ctx context.Context, r *push.Replica, w io.Writer) erro
 	if err != nil {
 		return err
 	}
-	recall(listed, e.remembered)
+	if e.remembered != nil {
+		e.remembered.Recall(listed)
+	}
 	e.known = plan.NewKnown(listed)
 	l, err := e.look(ctx, plan.Scope{All: true})
 	if err != nil {
