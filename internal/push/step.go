@@ -119,27 +119,47 @@ func (b *batch) explain(ctx context.Context) error {
 	if !opaque {
 		return nil
 	}
-	full, err := b.r.Full(ctx)
+	free, err := b.r.free(ctx)
 	if err != nil {
 		if fatal(ctx, err) {
 			return err
 		}
 		return nil // a server that cannot say leaves the failure as it is
 	}
-	if full {
-		for i, f := range b.out.Failed {
-			b.out.Failed[i].Err = fmt.Errorf("%w (%w)", ErrNoSpace, f.Err)
+	sizes := b.sizes()
+	for i, f := range b.out.Failed {
+		// The part of a large file that was written has been removed again: the disk need not look full now.
+		const little = 1 << 20
+		if need := sizes[f.Path]; free < max(need, little) {
+			b.out.Failed[i].Err = fmt.Errorf("%w: %d MiB free, %d MiB needed (%w)", ErrNoSpace, free>>20, (need+1<<20-1)>>20, f.Err)
 		}
 	}
 	return nil
 }
 
-// Full reports whether the replica's file system has no room left, in bytes or in inodes.
-func (r *Replica) Full(ctx context.Context) (bool, error) {
+// sizes is what each file of the plan needs on the replica, in bytes.
+func (b *batch) sizes() map[string]uint64 {
+	sizes := map[string]uint64{}
+	for _, put := range b.plan.Files {
+		sizes[put.Path] = uint64(put.Entry.Size)
+	}
+	for _, stage := range b.plan.Stages {
+		for _, put := range stage.Below {
+			sizes[put.Path] = uint64(put.Entry.Size)
+			sizes[stage.Top.Path] += uint64(put.Entry.Size) // it is put in place as a whole
+		}
+	}
+	return sizes
+}
+
+// free is how many bytes fit into the replica's file system: none if it has no inode left.
+func (r *Replica) free(ctx context.Context) (uint64, error) {
 	st, err := r.lanes.Small.StatVFS(ctx, r.target)
 	if err != nil {
-		return false, fmt.Errorf("ask for free space: %w", err)
+		return 0, fmt.Errorf("ask for free space: %w", err)
 	}
-	const little = 1 << 20
-	return st.Available() < little || st.Files > 0 && st.FilesAvailable == 0, nil
+	if st.Files > 0 && st.FilesAvailable == 0 {
+		return 0, nil
+	}
+	return st.Available(), nil
 }
