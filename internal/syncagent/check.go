@@ -223,7 +223,7 @@ func (c *checker) target(what string, lanes push.Lanes, dir, id string) {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		c.fail(what, err, fmt.Sprintf("on the backup, run: install -d -o USER %s (inside the chroot, if there is one)", dir))
+		c.fail(what, err, fmt.Sprintf("on the backup, run: install -d -o USER %s; or, if the account has a chroot, write the path as it is from inside", dir))
 	case errors.Is(err, fs.ErrPermission):
 		c.fail(what, err, fmt.Sprintf("make %s writable for the SFTP user; the root of a chroot cannot be, a folder in it can", dir))
 	case err != nil:
@@ -299,7 +299,8 @@ func remedy(err error, b Backup) string {
 	case sshjump.Forward:
 		return fmt.Sprintf("on the bastion: AllowTcpForwarding must be local or yes, PermitOpen must name %s exactly, and it must be reachable from there", hop.Address)
 	case sshjump.Key:
-		return fmt.Sprintf("chmod 600 %s; a passphrase is given by key_passphrase_file", filepath.Clean(hop.KeyFile))
+		return fmt.Sprintf("%[1]s must be a private key (ssh-keygen -t ed25519 -N '' -f %[1]s makes one) that the user of syncagent can read, and nobody else; a passphrase is given by key_passphrase_file",
+			filepath.Clean(hop.KeyFile))
 	case sshjump.Protocol:
 		return fmt.Sprintf("is that an SSH server with SFTP enabled at %s?", hop.Address)
 	}

@@ -119,7 +119,7 @@ func TestCheckNamesTheRemedy(t *testing.T) {
 		}, []string{"✗ bastion", "has no key for it", "ssh-keygen -lf"}},
 		{"open key", func(t *testing.T, a *agentWorld) {
 			must(t, os.Chmod(a.ssh.BackupKey, 0o644))
-		}, []string{"✗ backup home", "→ chmod 600 "}},
+		}, []string{"✗ backup home", "run: chmod 600 ", "must be a private key"}},
 		{"missing target", func(t *testing.T, a *agentWorld) {
 			must(t, os.Remove(a.dst))
 		}, []string{"✗ target webroot", "does not exist on the backup", "→ on the backup, run: install -d"}},
