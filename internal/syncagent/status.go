@@ -153,7 +153,7 @@ func first3(list []string) []string {
 }
 
 // clock is a time as a person at night reads it.
-func clock(t time.Time) string { return t.Local().Format("15:04:05") }
+func clock(t time.Time) string { return t.Local().Format("2 Jan 15:04:05") }
 
 // headline is the state in one sentence.
 func (g *agent) headline() string {
