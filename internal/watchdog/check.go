@@ -139,6 +139,9 @@ func (c *checklist) home(ctx context.Context, cfg Home) homeView {
 		case f.cfg.Fixed.IsValid():
 			*f.known = knownAddress{Address: f.cfg.Fixed, Agreed: true}
 			c.good("home's %s address is %s, as configured", f.family, f.cfg.Fixed)
+			if f.cfg.Fixed.IsPrivate() || f.cfg.Fixed.IsLoopback() {
+				c.note("%s is a private address: nobody outside would reach the standby there", f.cfg.Fixed)
+			}
 		default:
 			ctx, cancel := context.WithTimeout(ctx, checkTime)
 			r := publicip.Discover(ctx, f.family, f.cfg.Sources)
