@@ -66,9 +66,9 @@ func (t ovhTable) build(doc *strictconf.Doc) OVH {
 		secret strictconf.Secret
 		hint   string
 	}{
-		{"application_key", t.ApplicationKey, "create it on the API's createToken page"},
+		{"application_key", t.ApplicationKey, "docs/install.md says where to make one"},
 		{"application_secret", t.ApplicationSecret, "it was shown with the application key"},
-		{"consumer_key", t.ConsumerKey, "`watchdog login` asks for one"},
+		{"consumer_key", t.ConsumerKey, "it was shown with the application key"},
 	} {
 		if s.secret.IsZero() {
 			doc.Complain("ovh."+s.key, "is missing; give it, or the file that holds it as %s_file (%s)", s.key, s.hint)
