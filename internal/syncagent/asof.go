@@ -10,9 +10,12 @@ import (
 // during a round comes out of it at once when the round is over.
 const idle = time.Second
 
-// complete reports whether nothing is missing on the replica, as last looked at. Deletions that are held are not
-// missing: that they are not carried out is meant.
-func (s folderStatus) complete() bool { return s.state == stateInSync || s.state == stateHeld }
+// complete reports whether nothing is missing on the replica, as last looked at, that could be there. Deletions that
+// are held are not missing: that they are not carried out is meant. Nor is a file that cannot be read, or changes each
+// time it is read: a standby without it is better than none, and it does not get older by waiting for it.
+func (s folderStatus) complete() bool {
+	return s.state == stateInSync || s.state == stateHeld || s.state == stateSyncing && s.tried
+}
 
 // waited takes in that the watcher was waited for. If that took long enough, nothing had changed until then.
 func (e *engine) waited(began, now time.Time) {

@@ -55,7 +55,8 @@ type engine struct {
 	guard      guard
 	carrier    *carrier // nil where one plan after the other is carried out
 	todo       todo
-	looked     time.Time // when the last round began
+	looked     time.Time        // when the last round began
+	failed     map[string]error // by path, since it was last tried
 
 	done progressCount // of the push under way
 	wake chan struct{} // an approval is waiting, or a large file has arrived
@@ -73,6 +74,7 @@ func newEngine(f Folder, l *link, stateDir, id string, log *slog.Logger) *engine
 		memory: newMemory(filepath.Join(stateDir, "record-"+f.Name+"-"+l.backup.Name), f.Source+"\x00"+l.backup.Name+"\x00"+f.Target),
 		id:     id,
 		pace:   normalPace(),
+		failed: map[string]error{},
 		guard:  guard{limits: plan.Limits{Count: f.MaxDelete, Percent: f.MaxDeletePercent}},
 		wake:   make(chan struct{}, 1),
 	}

@@ -1,6 +1,7 @@
 package syncagent
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -35,6 +36,7 @@ type folderStatus struct {
 	asOf         time.Time // every change until then is on the replica; zero while that is not known
 	lastPush     time.Time
 	problems     []string // what could not be pushed, as sentences
+	tried        bool     // all that is missing on the replica cannot be read, or never rests, at the source
 	unread       []string // what could not be read
 	unwatched    []string // what the watcher complains about
 	lineages     []string // certificates that are being renewed
@@ -115,13 +117,13 @@ func (e *engine) report(out push.Outcome, took time.Duration) {
 		e.log.Info("pushed", "entries", out.Entries, "bytes", out.Bytes, "deleted", out.Deleted, "moved", out.Moved,
 			"took", took.Round(time.Millisecond/10))
 	}
-	problems := make([]string, 0, len(out.Failed))
 	for _, f := range out.Failed {
-		problems = append(problems, fmt.Sprintf("%q: %v", f.Path, f.Err))
-		e.log.Warn("could not push", "path", fmt.Sprintf("%q", f.Path), "err", f.Err)
+		if old := e.failed[f.Path]; old == nil || old.Error() != f.Err.Error() { // once, not at each try
+			e.log.Warn("could not push", "path", fmt.Sprintf("%q", f.Path), "err", f.Err)
+		}
+		e.failed[f.Path] = f.Err
 	}
 	e.update(func(s *folderStatus) {
-		s.problems = problems
 		s.totals.Files += out.Files
 		s.totals.Entries += out.Entries
 		s.totals.Bytes += out.Bytes
@@ -129,6 +131,34 @@ func (e *engine) report(out push.Outcome, took time.Duration) {
 		s.totals.Deleted += out.Deleted
 		s.lastPush = time.Now()
 	})
+}
+
+// tryAgain forgets which of the paths in scope failed: they are about to be tried again.
+func (e *engine) tryAgain(scope plan.Scope) {
+	if scope.All {
+		clear(e.failed)
+		return
+	}
+	for _, p := range scope.Paths {
+		delete(e.failed, p)
+	}
+	for p := range e.failed {
+		if slices.ContainsFunc(scope.Subtrees, func(sub string) bool { return below(p, sub) }) {
+			delete(e.failed, p)
+		}
+	}
+}
+
+// complaints is what failed, as sentences, and whether all of it is the source's own doing: what cannot be read here
+// will not be on the replica however long one waits.
+func (e *engine) complaints() (sentences []string, source bool) {
+	source = true
+	for p, err := range e.failed {
+		sentences = append(sentences, fmt.Sprintf("%q: %v", p, err))
+		source = source && errors.Is(err, push.ErrSource)
+	}
+	slices.Sort(sentences)
+	return sentences, source
 }
 
 // watched notes how well the source is watched.
@@ -184,8 +214,11 @@ func (e *engine) settled(l view) {
 		unread = append(unread, fmt.Sprintf("%q cannot be read: %v", p.Path, p.Err))
 	}
 	waiting := e.todo.pending() + e.carrier.pending()
+	problems, source := e.complaints()
+	tried := source && !e.todo.due(time.Now()) && e.carrier.pending() == 0
 	e.update(func(s *folderStatus) {
-		s.pending, s.err = waiting, nil
+		s.pending, s.err, s.problems = waiting, nil, problems
+		s.tried = tried
 		if l.scope.All || len(unread) > 0 {
 			s.unread = unread
 		}

@@ -34,6 +34,7 @@ func (e *engine) round(ctx context.Context, r *push.Replica) error {
 	if e.folder.Kind == LetsEncrypt && (len(scope.Paths) > 0 || len(scope.Subtrees) > 0) {
 		scope = plan.Scope{All: true} // a lineage is judged as a whole, and the folder is small
 	}
+	e.tryAgain(scope)
 	l, err := e.look(ctx, scope)
 	if err != nil {
 		return err
