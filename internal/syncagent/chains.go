@@ -15,7 +15,7 @@ const (
 	// the bastion share its TCP window; so at a distance several whole chains add up. Nearby the processor is the
 	// limit, and one is there to keep large files out of the way of small ones. sshd starts to refuse connections
 	// when ten are logging in at once (MaxStartups).
-	chainsFar, chainsNear = 3, 1
+	chainsFar, chainsNear = 4, 1
 	// near is the round-trip time up to which a backup is nearby.
 	near = 5 * time.Millisecond
 	// chainsIdle is how long they are kept without use.

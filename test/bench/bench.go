@@ -24,6 +24,7 @@ type bench struct {
 	rtt      time.Duration
 	scenario scenario
 	rows     []*row
+	races    int
 }
 
 // scenario is one line of the table.
@@ -39,9 +40,11 @@ type contest struct {
 	run   func() error
 }
 
-// race runs each contender once, one after the other, and compares what they made.
+// race runs each contender once, one after the other, each time beginning with another, and compares what they made.
 func (b *bench) race(ctx context.Context, contests ...contest) error {
-	for _, c := range contests {
+	b.races++
+	for i := range contests {
+		c := contests[(i+b.races)%len(contests)]
 		syscall.Sync() // nobody pays for what another has written
 		if err := context.Cause(ctx); err != nil {
 			return err

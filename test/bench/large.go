@@ -50,12 +50,9 @@ func single(ctx context.Context, b *bench) error {
 					return errors.Join(in.Close(), command(cmd))
 				}
 			}
-			contests = append([]contest{{p, run}}, contests...)
-		}
-		for _, c := range contests { // scp and sftp carry no folder's time
-			if err := cloneTimes(c.place); err != nil {
-				return err
-			}
+			contests = append(contests, contest{p, func() error {
+				return errors.Join(run(), cloneTimes(p)) // scp and sftp do not carry the folder's own
+			}})
 		}
 		if err := b.race(ctx, contests...); err != nil {
 			return err

@@ -32,7 +32,6 @@ type options struct {
 	files   int // of the web tree; a tenth as many directories
 	big     int // files of the big tree; a tenth as many directories
 	large   int64
-	keep    bool
 	agent   string // a binary to use in place of a fresh one
 }
 
@@ -66,12 +65,23 @@ func run(args []string, stdout io.Writer) error {
 		}
 	}()
 	b := &bench{world: w, options: o, log: os.Stderr}
+	measured := b.all(ctx)
+	text := head(ctx, args) + b.table() // of what there is
+	fmt.Fprint(stdout, text)
+	if out != "" && measured == nil {
+		return insert(out, text)
+	}
+	return measured
+}
+
+// all runs every scenario that was asked for, at every round-trip time.
+func (b *bench) all(ctx context.Context) error {
 	for _, s := range scenarios {
-		if !o.only.MatchString(s.name) {
+		if !b.only.MatchString(s.name) {
 			continue
 		}
-		for _, rtt := range o.rtts {
-			w.lab.WAN.SetDelay(rtt / 2)
+		for _, rtt := range b.rtts {
+			b.world.lab.WAN.SetDelay(rtt / 2)
 			b.rtt, b.scenario = rtt, s
 			fmt.Fprintf(b.log, "== %s, RTT %v\n", s.title, rtt)
 			began := time.Now()
@@ -80,11 +90,6 @@ func run(args []string, stdout io.Writer) error {
 			}
 			fmt.Fprintf(b.log, "   (%v)\n", time.Since(began).Round(time.Second))
 		}
-	}
-	text := head(ctx, args) + b.table()
-	fmt.Fprint(stdout, text)
-	if out != "" {
-		return insert(out, text)
 	}
 	return nil
 }

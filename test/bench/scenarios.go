@@ -226,7 +226,7 @@ func firstSync(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	if err := webTree(source, b.files, 6<<10, 1.8); err != nil {
+	if err := webTree(source, b.files, 6<<10, 1.5); err != nil {
 		return err
 	}
 	for range b.runs {
