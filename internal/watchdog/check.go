@@ -59,12 +59,16 @@ func check(ctx context.Context, env daemon.Env, cfg *Config, path string) error 
 	c.channels(cfg)
 	home := c.home(ctx, cfg.Home)
 	c.uplink(ctx, cfg.Uplink)
-	if client := c.api(ctx, cfg); client != nil {
+	client := c.api(ctx, cfg)
+	if client != nil {
 		defer client.Close()
-		for _, s := range cfg.Sites {
-			k := siteCheck{checklist: c, cfg: cfg, site: s, zone: client, home: home}
-			k.run(ctx)
+	}
+	for _, s := range cfg.Sites {
+		k := siteCheck{checklist: c, cfg: cfg, site: s, home: home}
+		if client != nil {
+			k.zone = client
 		}
+		k.run(ctx)
 	}
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)

@@ -17,7 +17,7 @@ type siteCheck struct {
 	*checklist
 	cfg  *Config
 	site Site
-	zone zone
+	zone zone // nil while OVH's API does not answer
 	home homeView
 }
 
@@ -32,6 +32,9 @@ func (k siteCheck) run(ctx context.Context) {
 	k.prod(ctx, target)
 	k.standby(ctx, target)
 	k.replica()
+	if k.zone == nil {
+		return // that has been said
+	}
 	have, ok := k.records(ctx)
 	if !ok {
 		return

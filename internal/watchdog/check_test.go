@@ -49,7 +49,7 @@ func TestCheck(t *testing.T) {
 			w.ovh.AddCredential("app", "consumer", time.Now().Add(30*time.Hour), ovhworld.AllRules()...)
 		}, 1, []string{"✗ the key at OVH ends in 29 h"}},
 		{"wrong key", func(w *world) { w.set("consumer_key", `"nonsense"`) }, 1, []string{"✗ the key at OVH", "createToken"}},
-		{"API down", func(w *world) { w.ovh.Down() }, 1, []string{"✗ OVH's API does not answer"}},
+		{"API down", func(w *world) { w.ovh.Down() }, 1, []string{"✗ OVH's API does not answer", "✓ www.example.net: standby at"}},
 		{"clock off", func(w *world) {
 			w.ovh.Change(func(o *ovhworld.Options) { o.Skew = 10*time.Minute + 30*time.Second })
 		}, 1, []string{"✗ this machine's clock differs from OVH's by 10m"}},
