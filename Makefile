@@ -4,7 +4,7 @@
 BUILD = CGO_ENABLED=0 go build -trimpath
 TOOL  = go tool -modfile=tools.mod
 
-.PHONY: build test race lint fuzz bench demo check clean help
+.PHONY: build test race lint soak fuzz bench demo check clean help
 
 build: ## build bin/syncagent and bin/watchdog
 	$(BUILD) -o bin/ ./cmd/...
@@ -17,6 +17,9 @@ race: packages ## the same with the race detector and in random order
 
 lint: ## gofmt, go vet, staticcheck, go mod tidy
 	test/scripts/lint
+
+soak: ## play random histories with faults against the sync engine (SEEDS=1000; SEED=S plays one)
+	SOAK_SEEDS=$(or $(SEEDS),1000) SOAK_SEED=$(SEED) go test -run 'TestSoak$$' -timeout 0 -parallel 8 -v ./internal/syncagent/ | grep -v '^ *=== '
 
 fuzz: ## run each fuzz target for a while (FUZZTIME=10s)
 	test/scripts/fuzz $(FUZZTIME)

@@ -51,8 +51,8 @@ func Hold(p Plan, suspect func(path string) bool) Plan {
 			blocked[del.Path] = true
 		}
 	}
-	for put := range p.puts() {
-		if put.Old == Other && suspect(put.Path) {
+	for put := range p.Clearing() {
+		if suspect(put.Path) {
 			blocked[put.Path] = true
 		}
 	}

@@ -84,7 +84,9 @@ func (d *differ) move(from, to string, s tree.Entry) (Move, bool) {
 		}
 		d.moved[to] = arrived
 		d.left[from] = struct{}{}
-		return Move{From: from, To: to, Entry: s, Copy: stays}, true
+		carried := s
+		carried.Sum, carried.CTime = old.Sum, arrived.CTime
+		return Move{From: from, To: to, Entry: carried, Copy: stays}, true
 	case tree.Dir:
 		if stays || !d.sameFolder(from, to, old, s) {
 			return Move{}, false

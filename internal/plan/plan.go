@@ -153,6 +153,17 @@ func (p *Plan) Touched() iter.Seq[string] {
 	}
 }
 
+// Clearing yields the entries that something of another type has to give way to.
+func (p *Plan) Clearing() iter.Seq[Put] {
+	return func(yield func(Put) bool) {
+		for put := range p.puts() {
+			if put.Old == Other && !yield(put) {
+				return
+			}
+		}
+	}
+}
+
 // puts yields every new or replaced entry, not those whose attributes alone change.
 func (p *Plan) puts() iter.Seq[Put] {
 	return func(yield func(Put) bool) {

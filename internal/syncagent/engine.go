@@ -335,7 +335,7 @@ func (e *engine) upkeep(ctx context.Context, r *push.Replica) error {
 
 // save writes the record, if anything has changed.
 func (e *engine) save(now time.Time) {
-	if !e.dirty || e.known == nil {
+	if e.known == nil || !e.dirty && len(e.known.Expected()) == 0 {
 		return
 	}
 	e.saved = now

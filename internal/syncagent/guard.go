@@ -14,8 +14,8 @@ const guardWindow = time.Minute
 type guard struct {
 	limits   plan.Limits
 	root     rootID
-	replaced bool            // the source is another directory than it was, and nobody has said that this is right
-	approved map[string]bool // paths whose deletion a human has let through
+	replaced bool           // the source is another directory than it was, and nobody has said that this is right
+	approved map[string]int // paths whose deletion a human has let through, and of how many entries
 	recent   []deletion
 }
 
@@ -68,16 +68,15 @@ func (g *guard) judge(p plan.Plan, l view, known *plan.Known, now time.Time) (pl
 	}
 	limits, why := g.limits, ""
 	switch {
-	case l.scope.All && len(l.src) <= 1 && known.Len() > 1:
+	case empties(p, known):
 		limits, why = plan.Limits{}, "the source folder is empty"
 	case g.replaced:
 		limits, why = plan.Limits{}, "the source folder is another one than before (unmounted, or deleted and made anew)"
 	}
-	p, held := plan.Guard(p, known.Len(), g.recentCount(now), limits, func(path string) bool { return g.approved[path] })
+	p, held := plan.Guard(p, known.Len(), g.recentCount(now), limits, g.lets(p))
 	if len(held) == 0 {
 		if l.scope.All {
 			g.replaced = false
-			g.approved = nil
 		}
 		return p, nil, ""
 	}
@@ -87,12 +86,37 @@ func (g *guard) judge(p plan.Plan, l view, known *plan.Known, now time.Time) (pl
 	return p, held, why
 }
 
-// approve lets exactly the held paths through, until everything has been compared again.
-func (g *guard) approve(held []plan.Delete) {
-	if g.approved == nil {
-		g.approved = map[string]bool{}
+// empties reports whether nothing would be left of the replica, whether the events say so or a scan.
+func empties(p plan.Plan, known *plan.Known) bool {
+	gone := 0
+	for _, d := range p.Deletes {
+		gone += d.Count
 	}
-	for _, d := range held {
-		g.approved[d.Path] = true
+	entries, _ := p.Totals()
+	return gone > 0 && gone >= known.Len()-1 && entries == 0
+}
+
+// lets gives what was approved of p: what was shown, not what has come to lie there since.
+func (g *guard) lets(p plan.Plan) func(path string) bool {
+	counts := map[string]int{}
+	for _, d := range p.Deletes {
+		counts[d.Path] = d.Count
+	}
+	return func(path string) bool {
+		shown, ok := g.approved[path]
+		return ok && counts[path] <= shown
 	}
 }
+
+// approve lets exactly the held paths through, once.
+func (g *guard) approve(held []plan.Delete) {
+	if g.approved == nil {
+		g.approved = map[string]int{}
+	}
+	for _, d := range held {
+		g.approved[d.Path] = d.Count
+	}
+}
+
+// used is told that everything was compared, and what was believed of it carried out: no approval lasts longer.
+func (g *guard) used() { g.approved = nil }

@@ -81,6 +81,7 @@ func TestGuard(t *testing.T) {
 			if len(held) != 0 || len(p.Deletes) != c.held {
 				t.Errorf("after approval %d held, %d deleted", len(held), len(p.Deletes))
 			}
+			g.used()
 			p, l, known = losing(c.files, c.lost)
 			if _, held, _ = g.judge(p, l, known, now); c.name == "emptied (S5)" && len(held) == 0 {
 				t.Error("an approval was good for a second time")
@@ -94,5 +95,34 @@ func TestTopmostNamesAFolderOnce(t *testing.T) {
 	want := []plan.Delete{{Path: "a", Count: 9}, {Path: "a-b", Count: 1}, {Path: "z/y", Count: 2}}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// TestS5DeletionsAreSuspectOfEvents: events are believed no more than a scan is.
+func TestS5DeletionsAreSuspectOfEvents(t *testing.T) {
+	now := time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)
+	g := guard{limits: plan.Limits{Count: 100, Percent: 20}}
+	_, l, known := losing(5, 5)
+	l.scope = plan.Scope{Paths: []string{"f0", "f1", "f2", "f3", "f4"}}
+	if _, held, _ := g.judge(plan.Diff(l.src, known, l.scope), l, known, now); len(held) != 5 {
+		t.Errorf("emptied by events: %d held, want 5", len(held))
+	}
+}
+
+// TestS5ApprovalIsOfWhatWasShown: what has come to lie in a folder since its deletion was approved is not approved.
+func TestS5ApprovalIsOfWhatWasShown(t *testing.T) {
+	now := time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)
+	g := guard{limits: plan.Limits{Count: 100, Percent: 20}}
+	g.approve([]plan.Delete{{Path: "d", Count: 201}})
+	for files, want := range map[int]int{200: 0, 250: 1} {
+		dst := tree.Tree{".": {Type: tree.Dir}, "d": {Type: tree.Dir}, "other": {Type: tree.File}}
+		for i := range files {
+			dst[fmt.Sprint("d/f", i)] = tree.Entry{Type: tree.File}
+		}
+		known := plan.NewKnown(dst)
+		l := view{src: tree.Tree{".": {Type: tree.Dir}, "other": {Type: tree.File}}, scope: plan.Scope{All: true}}
+		if _, held, _ := g.judge(plan.Diff(l.src, known, l.scope), l, known, now); len(held) != want {
+			t.Errorf("a folder of %d files: %d held, want %d", files, len(held), want)
+		}
 	}
 }

@@ -217,7 +217,12 @@ func (m *memory) close() error {
 	if m.journal == nil {
 		return nil
 	}
-	err := m.journal.close()
+	m.journal.flush()
+	info, err := m.journal.file.Stat()
+	if err == nil {
+		m.good = info.Size()
+	}
+	err = errors.Join(err, m.journal.close())
 	m.journal = nil
 	return err
 }

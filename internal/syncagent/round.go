@@ -41,7 +41,9 @@ func (e *engine) round(ctx context.Context, r *push.Replica) error {
 	}
 	p := plan.Diff(l.src, e.known, l.scope)
 	if len(busy) > 0 {
+		moves := p.Moves // a file may get its new name while it is written
 		p = plan.Without(p, func(p string) bool { return busy[p] })
+		p.Moves = moves
 	}
 	p = e.holdLineages(p, l)
 	p = e.believe(p, l)
@@ -63,6 +65,9 @@ func (e *engine) round(ctx context.Context, r *push.Replica) error {
 		e.dirty = true
 	}
 	if l.scope.All {
+		if len(l.problems) == 0 {
+			e.guard.used()
+		}
 		e.full = now
 		e.save(time.Now())
 	}
@@ -224,9 +229,27 @@ func (e *engine) believe(p plan.Plan, l view) plan.Plan {
 		}
 		return false
 	})
+	if len(l.problems) > 0 {
+		e.lookAgain(p, l)
+	}
 	p, held, why := e.guard.judge(p, l, e.known, time.Now())
 	e.hold(held, why, l)
 	return p
+}
+
+// lookAgain has what could not be read, and what is not deleted because of that, compared again after a pause.
+func (e *engine) lookAgain(p plan.Plan, l view) {
+	var paths []string
+	for _, del := range p.Deletes {
+		paths = append(paths, del.Path)
+	}
+	for put := range p.Clearing() {
+		paths = append(paths, put.Path)
+	}
+	e.todo.later(time.Now(), paths, e.pace.fail, e.pace.failMax)
+	for _, problem := range l.problems {
+		e.todo.retry.Subtrees = append(e.todo.retry.Subtrees, problem.Path)
+	}
 }
 
 // below reports whether p is dir or lies in it.

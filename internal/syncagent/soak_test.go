@@ -30,7 +30,7 @@ import (
 // SOAK_SEEDS=N plays N histories; SOAK_SEED=S plays the one that failed. What happens follows from the seed, how it
 // interleaves does not.
 func TestSoak(t *testing.T) {
-	first, n := uint64(time.Now().UnixNano()%1e9), 150
+	first, n := uint64(time.Now().UnixNano()%1e9), 60
 	if testing.Short() {
 		n = 15
 	}

@@ -19,6 +19,7 @@ type todo struct {
 	retry   plan.Scope
 	retryAt time.Time
 	pause   time.Duration
+	asked   bool // since take, something was put off
 }
 
 func (t *todo) everything() { t.scope = plan.Scope{All: true} }
@@ -49,14 +50,19 @@ func names(c watch.Changes, p string) bool {
 // later has paths compared again after a pause, which grows for as long as that is asked for round after round.
 func (t *todo) later(now time.Time, paths []string, floor, ceiling time.Duration) {
 	t.pause = min(max(2*t.pause, floor), ceiling)
+	t.asked = true
 	t.retry.Paths = append(t.retry.Paths, paths...)
 	if at := now.Add(t.pause); t.retryAt.IsZero() || at.Before(t.retryAt) {
 		t.retryAt = at
 	}
 }
 
-// calm ends the growth of the pauses.
-func (t *todo) calm() { t.pause = 0 }
+// calm ends the growth of the pauses, unless something was put off in this very round.
+func (t *todo) calm() {
+	if !t.asked {
+		t.pause = 0
+	}
+}
 
 // due reports whether there is anything to compare at the time now.
 func (t *todo) due(now time.Time) bool {
@@ -75,8 +81,10 @@ func (t *todo) next(limit time.Time) time.Time {
 
 // take returns what is due and forgets it.
 func (t *todo) take(now time.Time) (scope plan.Scope, reason string, busy map[string]bool) {
+	t.asked = false
 	if t.retryDue(now) {
 		t.scope.Paths = append(t.scope.Paths, t.retry.Paths...)
+		t.scope.Subtrees = append(t.scope.Subtrees, t.retry.Subtrees...)
 		t.retry, t.retryAt = plan.Scope{}, time.Time{}
 	}
 	scope, reason, busy = t.scope, t.reason, t.busy
@@ -91,5 +99,5 @@ func (t *todo) take(now time.Time) (scope plan.Scope, reason string, busy map[st
 
 // pending is how many paths are waiting.
 func (t *todo) pending() int {
-	return len(t.scope.Paths) + len(t.scope.Subtrees) + len(t.retry.Paths)
+	return len(t.scope.Paths) + len(t.scope.Subtrees) + len(t.retry.Paths) + len(t.retry.Subtrees)
 }
