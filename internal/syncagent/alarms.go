@@ -106,7 +106,7 @@ func (a *alarms) look(now time.Time) {
 		changed = true
 		if c.Over != "" {
 			c.Severity = notify.Info
-			a.post(c.Over, c, "Over: "+c.Subject, fmt.Sprintf("This is over since %s; it had lasted %v.\n\n%s",
+			a.post(c.Over, c, "Resolved: "+c.Subject, fmt.Sprintf("This is over since %s; it had lasted %v.\n\n%s",
 				clock(now), now.Sub(c.Since).Round(time.Second), c.Text), now)
 		}
 	}
