@@ -60,13 +60,16 @@ func (d *deaf) Write(p []byte) (int, error) {
 // serve starts an SFTP server for dir and connects to it. After bytes have been sent, or after the request with the number
 // request has been carried out, the connection ends; negative means never. join waits until the server has worked off what it
 // has received.
-func serve(t *testing.T, dir string, bytes, request int64) (client *sftpipe.Client, join func()) {
+func serve(t *testing.T, dir string, bytes, request int64, look ...func()) (client *sftpipe.Client, join func()) {
 	t.Helper()
 	near, far := net.Pipe()
 	up, down := &cutting{Conn: near}, &deaf{Conn: far}
 	up.left.Store(bytes)
 	var requests atomic.Int64
 	fault := func(string, string) error {
+		for _, f := range look {
+			f()
+		}
 		switch n := requests.Add(1); {
 		case request >= 0 && n == request:
 			down.off.Store(true) // done, and nobody hears of it
@@ -271,6 +274,14 @@ func interrupted(t *testing.T, bytes, request int64, killed bool) (cut bool) {
 		s.begin(t) // without a word from the one before
 	} else {
 		s.engine.forget()
+	}
+	// What was on its way becomes another content of the same size in the same second, which no listing can show.
+	for _, p := range []string{"replaced", "same", "moved/q", "new/sub/file", "log"} {
+		name := filepath.Join(s.src, p)
+		info, err := os.Stat(name)
+		must(t, err)
+		write(t, name, strings.Repeat("z", int(info.Size())))
+		must(t, os.Chtimes(name, info.ModTime(), time.Unix(info.ModTime().Unix(), 77)))
 	}
 	client, _ = serve(t, root, -1, -1)
 	if err := s.push(t, client); err != nil {
