@@ -2,18 +2,18 @@
 
 # CGO_ENABLED=0: one static binary that runs on any Linux of the same architecture.
 BUILD = CGO_ENABLED=0 go build -trimpath
-TOOL  = go tool -modfile=tools.mod
 
-.PHONY: build test race lint soak fuzz bench demo check clean help
+.PHONY: build test race lint soak fuzz bench demo check clean help packages
 
 build: ## build bin/syncagent and bin/watchdog
 	$(BUILD) -o bin/ ./cmd/...
 
 test: packages ## run every test, installing the Debian packages they need where that is allowed
-	go test ./...
+	go test -timeout 30m ./...
 
-race: packages ## the same with the race detector and in random order
-	go test -race -shuffle=on -timeout 15m ./...
+# The end-to-end tests run the two programs as processes of their own, which the race detector does not see.
+race: packages ## the same with the race detector and in random order, shorter, and without processes
+	go test -race -short -shuffle=on -timeout 30m $$(go list ./... | grep -v /test/e2e)
 
 lint: ## gofmt, go vet, staticcheck, go mod tidy
 	test/scripts/lint
@@ -32,7 +32,7 @@ bench: packages ## measure against rsync and lsyncd (root; BENCH="-h" for its fl
 demo: ## play the whole story on this machine; ONCE=1 ends by itself
 	@test/scripts/demo $(if $(ONCE),--once)
 
-check: lint race fuzz ## everything a change has to pass
+check: lint test race fuzz ## everything a change has to pass
 	$(MAKE) demo ONCE=1
 
 clean: ## remove what was built
@@ -41,6 +41,5 @@ clean: ## remove what was built
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: packages
 packages:
 	@test/scripts/packages
