@@ -63,18 +63,19 @@ func (r *Replica) uploadLarge(ctx context.Context, path string, content io.Reade
 // of it is confirmed and f alone is still open.
 func stripe(ctx context.Context, f *sftpipe.File, further []*sftpipe.Client, content io.Reader) (int64, error) {
 	type chunk struct {
-		data []byte
-		off  int64
+		buf *[]byte // from the pool
+		n   int
+		off int64
 	}
 	chunks := make(chan chunk)
-	pool := sync.Pool{New: func() any { return make([]byte, chunkSize) }}
+	pool := sync.Pool{New: func() any { buf := make([]byte, chunkSize); return &buf }}
 	group, working := errgroup.WithContext(ctx)
 	write := func(f *sftpipe.File) error {
 		for c := range chunks {
-			if _, err := f.WriteAt(working, c.data, c.off); err != nil {
+			if _, err := f.WriteAt(working, (*c.buf)[:c.n], c.off); err != nil {
 				return err
 			}
-			pool.Put(c.data[:chunkSize]) //nolint:staticcheck // a slice header is small beside what it saves
+			pool.Put(c.buf)
 		}
 		return nil
 	}
@@ -98,11 +99,11 @@ func stripe(ctx context.Context, f *sftpipe.File, further []*sftpipe.Client, con
 	group.Go(func() error {
 		defer close(chunks)
 		for {
-			data := pool.Get().([]byte)
-			got, err := io.ReadFull(content, data)
+			buf := pool.Get().(*[]byte)
+			got, err := io.ReadFull(content, *buf)
 			if got > 0 {
 				select {
-				case chunks <- chunk{data[:got], n}:
+				case chunks <- chunk{buf, got, n}:
 					n += int64(got)
 				case <-working.Done():
 					return context.Cause(working)
