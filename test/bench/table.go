@@ -148,7 +148,7 @@ func median[T ~int64](all []T) T {
 		return 0
 	}
 	sorted := slices.Sorted(slices.Values(all))
-	return sorted[len(sorted)/2]
+	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }
 
 func short(d time.Duration) string {
