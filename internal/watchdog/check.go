@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -55,6 +56,7 @@ func check(ctx context.Context, env daemon.Env, cfg *Config, path string) error 
 	c.good("%s is a good configuration", path)
 	c.stateDir(cfg)
 	c.controlFolder(cfg.Replica.Control)
+	c.hooks(cfg.Replica)
 	c.running(ctx, cfg)
 	c.channels(cfg)
 	home := c.home(ctx, cfg.Home)
@@ -97,6 +99,33 @@ func (c *checklist) controlFolder(dir string) {
 		return
 	}
 	c.good("control folder %s can be written", dir)
+}
+
+// hooks are not run, only looked for.
+func (c *checklist) hooks(cfg Replica) {
+	word := readAgentWord(cfg.Control)
+	for _, f := range cfg.Folders {
+		if len(f.Hook) == 0 {
+			continue
+		}
+		command := f.Hook[0]
+		st, err := os.Stat(command)
+		if err == nil {
+			err = unix.Access(command, unix.X_OK)
+		}
+		if err == nil && !st.Mode().IsRegular() {
+			err = errors.New("it is no file")
+		}
+		_, known := word.Folder(f.Name)
+		switch {
+		case err != nil:
+			c.bad("put it there and make it executable: chmod +x "+command+"; or correct the hook of replica.folder "+f.Name, "hook of %s: %s: %v", f.Name, command, err)
+		case word.Err == nil && !known:
+			c.bad("name it there, or correct the name of the replica.folder here", "hook of %s never runs: syncagent knows no folder of that name (it has %s)", f.Name, folderNames(word.Agent))
+		default:
+			c.good("hook of %s: %s can be run", f.Name, command)
+		}
+	}
 }
 
 func (c *checklist) running(ctx context.Context, cfg *Config) {

@@ -119,7 +119,7 @@ func Events() []string {
 	return []string{
 		EventFailedOver, EventPublished, EventFailedBack, EventCannotSwitch, EventCannotFollow, EventProdPartial, EventProdBack, EventHeld,
 		EventStandbyDown, EventStandbyUp, EventForeignRecords, EventReplicaLag, EventReplicaDiffers, EventUplinkDown, EventCertificate,
-		EventCredential, EventStateLost, EventHook,
+		EventCredential, EventStateLost, EventHookFailed,
 	}
 }
 
@@ -143,5 +143,5 @@ const (
 	EventCertificate    = "certificate"     // runs out, or is not the one received
 	EventCredential     = "credential"      // the OVH credential is refused, lacks a right or runs out
 	EventStateLost      = "state_lost"      // the watchdog's own memory was damaged
-	EventHook           = "hook"            // a hook failed
+	EventHookFailed     = "hook_failed"     // a hook did; told once until it succeeds
 )

@@ -40,6 +40,7 @@ type watchdog struct {
 	outbox *notify.Outbox
 	sites  []*site
 	word   *word
+	hooks  *hooks
 	begun  time.Time
 }
 
@@ -74,6 +75,7 @@ func serve(ctx context.Context, env daemon.Env, cfg *Config) error {
 		{Name: "home address", Run: w.home.run},
 		{Name: "uplink", Run: w.uplink.run},
 		{Name: "word", Run: w.leaveWord},
+		{Name: "hooks", Run: w.hooks.run},
 		{Name: "service manager", Run: w.reportAlive},
 	}
 	for _, s := range w.sites {
@@ -101,6 +103,7 @@ func assemble(env daemon.Env, cfg *Config, log *slog.Logger, st store) (*watchdo
 	w.home.changed = w.homeChanged
 	w.uplink = &uplink{refs: cfg.Uplink, now: w.now, interval: 2 * maxPace, back: w.uplinkBack}
 	w.word = newWord(cfg.Replica.Control, cfg.Sites, log, w.now)
+	w.hooks = newHooks(cfg.Replica, st, hookPace, w.now, w.alarms, log)
 	reader, err := newZone(cfg.OVH)
 	if err != nil {
 		return nil, err

@@ -149,6 +149,9 @@ func (r statusReport) print(out io.Writer) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "home\t%s\t%s\n", orDash(strings.TrimSpace(r.Home.IPv4+" "+r.Home.IPv6)), agreed)
 	fmt.Fprintf(w, "own line\t%s\t\n", r.Uplink)
+	for _, h := range r.Hooks {
+		fmt.Fprintf(w, "hook of %s\t%s\t\n", h.Folder, h.text(r.Time))
+	}
 	fmt.Fprintf(w, "messages waiting\t%d\t\n", r.Pending)
 	w.Flush()
 	fmt.Fprintln(out)

@@ -19,6 +19,7 @@ type statusReport struct {
 	Sites    []siteStatus `json:"sites"`
 	Home     homeStatus   `json:"home"`
 	Uplink   string       `json:"uplink"` // up, down or unknown
+	Hooks    []hookStatus `json:"hooks"`
 	Pending  int          `json:"pending_notifications"`
 }
 
@@ -98,6 +99,10 @@ func (w *watchdog) report() statusReport {
 		s.problems(v, bad)
 	}
 	w.word.problem(bad)
+	r.Hooks = w.hooks.status()
+	for _, h := range r.Hooks {
+		h.problem(bad)
+	}
 	r.Home = w.homeStatus()
 	if !r.Home.Agreed {
 		bad(report.Degraded, "our public address is not agreed on: %s", r.Home.Why)

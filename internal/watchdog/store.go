@@ -21,6 +21,7 @@ type store struct{ dir string }
 func (st store) sitePath(name string) string { return filepath.Join(st.dir, "site-"+name+".json") }
 func (st store) homePath() string            { return filepath.Join(st.dir, "home.json") }
 func (st store) alarmsPath() string          { return filepath.Join(st.dir, "alarms.json") }
+func (st store) hooksPath() string           { return filepath.Join(st.dir, "hooks.json") }
 func (st store) outbox() string              { return filepath.Join(st.dir, "outbox") }
 
 // prepare makes the directory and shows that it can be written.
