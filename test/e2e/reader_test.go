@@ -87,6 +87,9 @@ func (r *reader) run(ctx context.Context) {
 }
 
 func (r *reader) look(path string) {
+	if swap, _ := filepath.Match(".*.sw?", filepath.Base(path)); swap {
+		return // vim's own: nobody here knows what it should hold
+	}
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return // gone since, or a link by now
