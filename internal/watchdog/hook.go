@@ -140,7 +140,8 @@ func (h *hooks) look(ctx context.Context, f ReplicaFolder) {
 const alarmHook = "hook-"
 
 // hookDue reports whether something may have arrived since the hook last succeeded, and is there whole: in the middle
-// of a push the folder is no state that prod was ever in.
+// of a push the folder is no state that prod was ever in. A push that began since the word was written is not seen; its
+// end is news, and the hook runs again.
 //
 // The end of a push renews in_sync_since, and so does the comparison after a connection that was lost, perhaps with the
 // reply to a push that had arrived; of deletions that are held last_change alone is left. Either says enough by being
