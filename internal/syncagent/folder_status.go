@@ -85,7 +85,7 @@ func (e *engine) update(change func(*folderStatus)) {
 // set names the folder's state.
 func (e *engine) set(state string) {
 	e.update(func(s *folderStatus) {
-		s.state = state
+		s.state, s.tried = state, false
 		if state != stateInSync {
 			s.inSyncSince = time.Time{}
 		}
@@ -105,7 +105,7 @@ func (e *engine) start(p plan.Plan) {
 	e.done.entries.Store(0)
 	e.done.bytes.Store(0)
 	e.update(func(s *folderStatus) {
-		s.state = stateSyncing
+		s.state, s.tried = stateSyncing, false
 		s.pending = entries + len(p.Deletes) + len(p.Moves)
 		s.todoEntries, s.todoBytes, s.began = entries, bytes, time.Now()
 	})
