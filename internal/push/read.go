@@ -3,6 +3,7 @@ package push
 import (
 	"context"
 	"fmt"
+	"math"
 	"path"
 	"strings"
 	"sync"
@@ -30,8 +31,22 @@ func (r *Replica) Read(ctx context.Context, filter *tree.Filter) (tree.Tree, err
 	if err := r.removeAll(ctx, l.leftovers...); err != nil {
 		return nil, fmt.Errorf("remove what an interrupted push left: %w", err)
 	}
+	for _, abs := range l.leftovers {
+		// Its folder was listed with the time it had before, and has another one now, which nobody knows.
+		dir := strings.TrimPrefix(strings.TrimPrefix(path.Dir(abs), r.target), "/")
+		if dir == "" {
+			dir = "."
+		}
+		if e, ok := l.tree[dir]; ok {
+			e.MTime = unknownTime
+			l.tree[dir] = e
+		}
+	}
 	return l.tree, nil
 }
+
+// unknownTime is none that a file has.
+const unknownTime = math.MinInt64
 
 // List is Read, but changes nothing.
 func (r *Replica) List(ctx context.Context, filter *tree.Filter) (tree.Tree, error) {

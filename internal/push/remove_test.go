@@ -114,3 +114,22 @@ func TestReadOnlyRoot(t *testing.T) {
 		t.Errorf("kept: %q", kept)
 	}
 }
+
+// TestTimesSurviveASweep: removing what an interrupted push left in a folder changes the folder's time, which is set again.
+func TestTimesSurviveASweep(t *testing.T) {
+	w := newWorld(t, dial(t), t.TempDir(), time.Hour)
+	must(t, os.MkdirAll(filepath.Join(w.src, "dir"), 0o755))
+	long := time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, dir := range []string{"dir", "."} {
+		must(t, os.Chtimes(filepath.Join(w.src, dir), long, long))
+	}
+	w.push(t)
+	w.identical(t)
+	for _, dir := range []string{"dir", "."} {
+		must(t, os.WriteFile(filepath.Join(w.dst, dir, ".releve-tmp-dead-1"), nil, 0o600))
+		must(t, os.Chtimes(filepath.Join(w.dst, dir), long, long))
+	}
+	w.read(t)
+	w.push(t)
+	w.identical(t)
+}
