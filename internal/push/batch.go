@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -323,10 +324,31 @@ func (b *batch) settle(ctx context.Context) error {
 	if err := b.fly(ctx, b.trashFirst(steps)); err != nil {
 		return err
 	}
-	if err := b.r.removeAll(ctx, b.junk...); err != nil && fatal(ctx, err) {
+	if err := b.clean(ctx); err != nil {
 		return err
 	}
 	return b.explain(ctx)
+}
+
+// clean removes what could not be put in place. The directories it lay in have got their times before: they get them
+// once more.
+func (b *batch) clean(ctx context.Context) error {
+	if len(b.junk) == 0 {
+		return nil
+	}
+	if err := b.r.removeAll(ctx, b.junk...); err != nil && fatal(ctx, err) {
+		return err
+	}
+	var steps []step
+	done := map[string]bool{}
+	for _, temp := range b.junk {
+		dir := b.r.rel(path.Dir(temp))
+		if e, ok := b.known.Get(dir); ok && !done[dir] {
+			done[dir] = true
+			steps = append(steps, b.attrStep(plan.Put{Path: dir, Entry: e}))
+		}
+	}
+	return b.fly(ctx, steps)
 }
 
 func (b *batch) deleteStep(del plan.Delete) step {

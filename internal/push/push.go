@@ -204,6 +204,14 @@ func (r *Replica) abs(p string) string {
 	return r.target + "/" + p
 }
 
+// rel is the path in the folder of what the server shows at abs, the inverse of abs.
+func (r *Replica) rel(abs string) string {
+	if abs == r.target {
+		return "."
+	}
+	return strings.TrimPrefix(abs, r.target+"/")
+}
+
 // temp is a fresh temporary name in the directory of p: on the same file system as p, so that a rename is atomic. It
 // does not contain p's name, which may be as long as a name can be.
 func (r *Replica) temp(p string) string {
