@@ -30,9 +30,9 @@ import (
 // SOAK_SEEDS=N plays N histories; SOAK_SEED=S plays the one that failed. What happens follows from the seed, how it
 // interleaves does not.
 func TestSoak(t *testing.T) {
-	first, n := uint64(time.Now().UnixNano()%1e9), 60
+	first, n := uint64(time.Now().UnixNano()%1e9), 20
 	if testing.Short() {
-		n = 15
+		n = 6
 	}
 	if s := os.Getenv("SOAK_SEEDS"); s != "" {
 		n, _ = strconv.Atoi(s)
