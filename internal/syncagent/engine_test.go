@@ -26,6 +26,7 @@ type agentWorld struct {
 	folder   Folder
 	link     *link
 	engine   *engine
+	pace     pace // the engine's, where that is not the normal one
 	stop     func()
 }
 
@@ -63,6 +64,9 @@ func (a *agentWorld) start(t *testing.T) {
 	}
 	a.link = newLink(Backup{Name: "home", Hops: hops, Control: a.ssh.Remote("control")}, log)
 	a.engine = newEngine(a.folder, a.link, a.state, fmt.Sprintf("t%d", time.Now().UnixNano()%1e6), log)
+	if a.pace != (pace{}) {
+		a.engine.pace = a.pace
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a.link.word.pace = 50 * time.Millisecond
 	a.link.word.folders = func(now time.Time) []pairing.Folder { return []pairing.Folder{a.engine.snapshot().word(now)} }

@@ -234,8 +234,8 @@ func TestS5DeletionsAreSuspectAfterErrors(t *testing.T) {
 func TestS6DegradedNeverDead(t *testing.T) {
 	a := newAgentWorld(t)
 	write(t, filepath.Join(a.src, "d/f"), "one")
+	a.pace = pace{again: 10 * time.Millisecond, fail: 20 * time.Millisecond, failMax: 100 * time.Millisecond}
 	a.start(t)
-	a.engine.pace = pace{again: 10 * time.Millisecond, fail: 20 * time.Millisecond, failMax: 100 * time.Millisecond}
 	a.identical(t)
 	for i, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EACCES, syscall.EROFS, syscall.ENAMETOOLONG} {
 		refused := fmt.Sprint("refused", i)
