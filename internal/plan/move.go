@@ -60,7 +60,7 @@ func (d *differ) findMoves() {
 // move plans one rename, if it is safe.
 func (d *differ) move(from, to string, s tree.Entry) (Move, bool) {
 	old, ok := d.dst.Get(from)
-	if !ok || old.Type != s.Type || from == "." || within(to, from) {
+	if !ok || old.Type != s.Type || from == "." || tree.Within(to, from) {
 		return Move{}, false
 	}
 	if _, left := d.left[from]; left {
@@ -129,9 +129,4 @@ func (d *differ) underOther(p string) bool {
 		}
 	}
 	return false
-}
-
-// within reports whether p is dir or lies below it.
-func within(p, dir string) bool {
-	return p == dir || dir == "." || strings.HasPrefix(p, dir+"/")
 }

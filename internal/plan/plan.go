@@ -315,7 +315,7 @@ func (d *differ) count(p string) int {
 		}
 	}
 	for q := range d.moved {
-		if _, inPlace := d.dst.Get(q); within(q, p) && !inPlace {
+		if _, inPlace := d.dst.Get(q); tree.Within(q, p) && !inPlace {
 			n++
 		}
 	}

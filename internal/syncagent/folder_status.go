@@ -143,7 +143,7 @@ func (e *engine) tryAgain(scope plan.Scope) {
 		delete(e.failed, p)
 	}
 	for p := range e.failed {
-		if slices.ContainsFunc(scope.Subtrees, func(sub string) bool { return below(p, sub) }) {
+		if slices.ContainsFunc(scope.Subtrees, func(sub string) bool { return tree.Within(p, sub) }) {
 			delete(e.failed, p)
 		}
 	}

@@ -46,7 +46,7 @@ func (e *engine) holdLineages(p plan.Plan, l view) plan.Plan {
 	e.todo.later(time.Now(), []string{"live"}, e.pace.again, e.pace.failMax)
 	return plan.Without(p, func(p string) bool {
 		for name := range unfinished {
-			if below(p, "live/"+name) || below(p, "archive/"+name) || p == "renewal/"+name+".conf" {
+			if tree.Within(p, "live/"+name) || tree.Within(p, "archive/"+name) || p == "renewal/"+name+".conf" {
 				return true
 			}
 		}

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"releve/internal/plan"
@@ -250,9 +249,4 @@ func (e *engine) lookAgain(p plan.Plan, l view) {
 	for _, problem := range l.problems {
 		e.todo.retry.Subtrees = append(e.todo.retry.Subtrees, problem.Path)
 	}
-}
-
-// below reports whether p is dir or lies in it.
-func below(p, dir string) bool {
-	return p == dir || dir == "." || strings.HasPrefix(p, dir+"/")
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"releve/internal/tree"
 )
 
 type sourceOp func() (what string, err error)
@@ -143,7 +145,7 @@ func (s *source) rename() (string, error) {
 
 func (s *source) swap() (string, error) {
 	a, b := s.some(anything), s.some(anything)
-	if a == "" || a == b || below(a, b) || below(b, a) {
+	if a == "" || a == b || tree.Within(a, b) || tree.Within(b, a) {
 		return "swap nothing", nil
 	}
 	temp := s.abs("swapping~")

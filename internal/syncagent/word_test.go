@@ -14,6 +14,7 @@ import (
 
 	"releve/internal/pairing"
 	"releve/internal/report"
+	"releve/internal/tree"
 )
 
 // watchdogSays leaves the word that a watchdog would.
@@ -67,7 +68,7 @@ func (a *agentWorld) writes() *atomic.Int64 {
 		switch op {
 		case "opendir", "readdir", "lstat", "stat", "fstat", "read", "readlink", "realpath", "close", "statvfs", "limits":
 		default:
-			if below(path, target) || below(path, strings.TrimPrefix(target, "/")) {
+			if tree.Within(path, target) || tree.Within(path, strings.TrimPrefix(target, "/")) {
 				n.Add(1)
 			}
 		}

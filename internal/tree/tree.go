@@ -14,6 +14,7 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -138,4 +139,9 @@ func nanoseconds(ts unix.Timespec) int64 {
 		return math.MinInt64
 	}
 	return sec*int64(time.Second) + nsec
+}
+
+// Within reports whether the path p is dir or lies below it.
+func Within(p, dir string) bool {
+	return p == dir || dir == "." || strings.HasPrefix(p, dir+"/")
 }
