@@ -407,13 +407,23 @@ func TestStableIPv6(t *testing.T) {
 		derived   = "2a01cb00000000000211223344556677 02 40 00 00     eth0\n"
 		byHand    = "2a01cb00000000000000000000000080 02 40 00 80     eth0\n"
 	)
-	for _, c := range []struct{ name, table, want string }{
-		{"derived", loopback + link + local + temporary + old + tentative + derived, "2a01:cb00::211:2233:4455:6677"},
-		{"by hand first", derived + byHand, "2a01:cb00::80"},
-		{"none stable", loopback + link + local + temporary + old + tentative, ""},
-		{"garbage", "zz\n\n1 2 3 4 5 6\n", ""},
+	const (
+		tunnel = "2a0e9999000000000000000000000001 03 40 00 80      wg0\n"
+		dmz    = "2a01cb00000000000000000000000099 04 40 00 80      dmz\n"
+	)
+	for _, c := range []struct{ name, table, iface, want string }{
+		{"derived", loopback + link + local + temporary + old + tentative + derived, "", "2a01:cb00::211:2233:4455:6677"},
+		{"by hand first", derived + byHand, "", "2a01:cb00::80"},
+		{"another network's comes first", tunnel + temporary + derived, "", "2a01:cb00::211:2233:4455:6677"},
+		{"another network's alone", tunnel + temporary, "", ""},
+		{"none stable", loopback + link + local + temporary + old + tentative, "", ""},
+		{"on the interface", dmz + byHand, "eth0", "2a01:cb00::80"},
+		{"on the other interface", byHand + dmz, "dmz", "2a01:cb00::99"},
+		{"not on this interface", byHand + tunnel, "wg0", ""},
+		{"no such interface", byHand, "eth1", ""},
+		{"garbage", "zz\n\n1 2 3 4 5 6\n", "", ""},
 	} {
-		got, err := publicip.StableIPv6(c.table)
+		got, err := publicip.StableIPv6(c.table, netip.MustParseAddr("2a01:cb00::aaaa:aaaa:aaaa:aaaa"), c.iface)
 		if c.want == "" != (err != nil) || err == nil && got.String() != c.want {
 			t.Errorf("%s: %s, %v; want %q", c.name, got, err, c.want)
 		}

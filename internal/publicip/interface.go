@@ -10,19 +10,20 @@ import (
 	"strings"
 )
 
-// InterfaceIPv6 returns this machine's own stable IPv6 address: global, not temporary (RFC 8981), not deprecated.
-// There is no NAT, so the address to publish is this one and not the temporary one that an echo sees.
-func InterfaceIPv6() (netip.Addr, error) {
+// InterfaceIPv6 returns this machine's own lasting IPv6 address in the network (the first 64 bits) of seen, an address
+// that an echo saw: global, not temporary (RFC 8981), not deprecated, and on the named interface unless that is "".
+// There is no NAT, so the address to publish is this one and not the temporary one that an echo mostly sees.
+func InterfaceIPv6(seen netip.Addr, name string) (netip.Addr, error) {
 	table, err := os.ReadFile("/proc/net/if_inet6")
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("read interface addresses: %w", err)
 	}
-	return stableIPv6(string(table))
+	return stableIPv6(string(table), seen, name)
 }
 
 // stableIPv6 reads /proc/net/if_inet6: address, interface index, prefix length, scope, flags (IFA_F_* of
 // linux/if_addr.h), all hexadecimal, and the interface. An address set by hand goes before a derived one.
-func stableIPv6(table string) (netip.Addr, error) {
+func stableIPv6(table string, seen netip.Addr, name string) (netip.Addr, error) {
 	const (
 		temporary  = 0x01
 		dadFailed  = 0x08
@@ -30,10 +31,11 @@ func stableIPv6(table string) (netip.Addr, error) {
 		tentative  = 0x40
 		permanent  = 0x80
 	)
+	network := netip.PrefixFrom(seen.Unmap().WithZone(""), 64).Masked()
 	var derived netip.Addr
 	for line := range strings.Lines(table) {
 		fields := strings.Fields(line)
-		if len(fields) < 6 || len(fields[0]) != 32 {
+		if len(fields) < 6 || len(fields[0]) != 32 || name != "" && fields[5] != name {
 			continue
 		}
 		raw, err := hex.DecodeString(fields[0])
@@ -45,7 +47,7 @@ func stableIPv6(table string) (netip.Addr, error) {
 			continue
 		}
 		a := netip.AddrFrom16([16]byte(raw))
-		if Special(a) != "" {
+		if !network.Contains(a) || Special(a) != "" {
 			continue
 		}
 		if flags&permanent != 0 {
@@ -55,10 +57,13 @@ func stableIPv6(table string) (netip.Addr, error) {
 			derived = a
 		}
 	}
-	if !derived.IsValid() {
-		return netip.Addr{}, errors.New("no interface has a stable global IPv6 address")
+	switch {
+	case derived.IsValid():
+		return derived, nil
+	case name != "":
+		return netip.Addr{}, fmt.Errorf("interface %s has no lasting IPv6 address in the network of %s, which is what the outside sees", name, seen)
 	}
-	return derived, nil
+	return netip.Addr{}, fmt.Errorf("no interface has a lasting IPv6 address in the network of %s", seen)
 }
 
 // WithSuffix joins the first 64 bits of seen, an address that an echo saw, to the last 64 of suffix ("::1234"): for a

@@ -177,17 +177,13 @@ func (c *checklist) home(ctx context.Context, cfg Home) homeView {
 			}
 		default:
 			ctx, cancel := context.WithTimeout(ctx, checkTime)
-			r := publicip.Discover(ctx, f.family, f.cfg.Sources)
+			*f.known = findOut(ctx, f.family, f.cfg)
 			cancel()
-			*f.known = knownAddress{Address: r.Address, Agreed: r.Agreed, Why: r.Why}
-			if r.Agreed && f.family == publicip.IPv6 {
-				f.known.Address = stable(r.Address)
-			}
-			if !r.Agreed {
-				c.bad("give it as home."+strings.ToLower(f.family.String())+", or other home.sources, or \"off\"", "home's %s address: %s", f.family, r.Why)
+			if !f.known.Agreed {
+				c.bad("give it as home."+strings.ToLower(f.family.String())+", or other home.sources, or \"off\"", "home's %s address: %s", f.family, f.known.Why)
 				continue
 			}
-			c.good("home's %s address is %s: %s", f.family, f.known.Address, r.Why)
+			c.good("home's %s address is %s: %s", f.family, f.known.Address, f.known.Why)
 		}
 	}
 	return v

@@ -74,6 +74,11 @@ type Home struct {
 type HomeAddress struct {
 	Sources []publicip.Source // to be asked; empty unless Auto
 	Fixed   netip.Addr        // valid only when given
+
+	// Which address of the IPv6 network found is the standby's: the one on an interface, or the one that ends like
+	// Suffix. With neither it is found out too.
+	Interface string
+	Suffix    netip.Addr
 }
 
 // Auto says that the address is to be found out.

@@ -82,9 +82,10 @@ type ovhTable struct {
 }
 
 type homeTable struct {
-	IPv4    string   `toml:"ipv4"`
-	IPv6    string   `toml:"ipv6"`
-	Sources []string `toml:"sources"`
+	IPv4     string   `toml:"ipv4"`
+	IPv6     string   `toml:"ipv6"`
+	IPv6Host string   `toml:"ipv6_host"`
+	Sources  []string `toml:"sources"`
 }
 
 type uplinkTable struct {

@@ -2,6 +2,7 @@ package watchdog
 
 import (
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -102,9 +103,33 @@ func (t homeTable) build(doc *strictconf.Doc) Home {
 		doc.Complain("home", "ipv4 and ipv6 are both off; the standby must have an address")
 	}
 	sources := t.sources(doc)
-	return Home{
+	h := Home{
 		IPv4: homeAddress(doc, "home.ipv4", t.IPv4, publicip.IPv4, sources),
 		IPv6: homeAddress(doc, "home.ipv6", t.IPv6, publicip.IPv6, sources),
+	}
+	t.host(doc, &h.IPv6)
+	return h
+}
+
+// host says which address of the IPv6 network that is found is the standby's.
+func (t homeTable) host(doc *strictconf.Doc, h *HomeAddress) {
+	const key = "home.ipv6_host"
+	if t.IPv6Host == "" {
+		return
+	}
+	if t.IPv6 != "auto" {
+		doc.Complain(key, `says which address of the network that is found is the standby's; that needs ipv6 = "auto"`)
+	}
+	addr, err := netip.ParseAddr(t.IPv6Host)
+	switch lower := netip.MustParsePrefix("::/64"); {
+	case err == nil && (!lower.Contains(addr) || addr.Zone() != "" || addr.IsUnspecified()):
+		doc.Complain(key, "%q is not the last 64 bits of an IPv6 address, such as %q", t.IPv6Host, "::10")
+	case err == nil:
+		h.Suffix = addr
+	case !regexp.MustCompile(`^[^/\s]{1,15}$`).MatchString(t.IPv6Host):
+		doc.Complain(key, "%q is neither the last 64 bits of an IPv6 address (%q) nor the name of a network interface (%q)", t.IPv6Host, "::10", "eth0")
+	default:
+		h.Interface = t.IPv6Host
 	}
 }
 

@@ -116,26 +116,44 @@ func (h *home) discover(ctx context.Context, f publicip.Family, cfg HomeAddress,
 	if !cfg.Auto() {
 		return old
 	}
-	r := publicip.Discover(ctx, f, cfg.Sources)
-	if !r.Agreed {
-		old.Agreed, old.Why = false, r.Why
+	known := findOut(ctx, f, cfg)
+	if !known.Agreed {
+		old.Agreed, old.Why = false, known.Why
 		return old
 	}
-	known := knownAddress{Address: r.Address, Time: h.now(), Agreed: true, Why: r.Why}
+	known.Time = h.now()
+	return known
+}
+
+// findOut asks the sources once.
+func findOut(ctx context.Context, f publicip.Family, cfg HomeAddress) knownAddress {
+	r := publicip.Discover(ctx, f, cfg.Sources)
+	if !r.Agreed {
+		return knownAddress{Why: r.Why}
+	}
+	known := knownAddress{Address: r.Address, Agreed: true, Why: r.Why}
 	if f == publicip.IPv6 {
-		known.Address = stable(r.Address)
+		own, err := lasting(cfg, r.Address)
+		if err != nil {
+			return knownAddress{Why: err.Error()}
+		}
+		known.Address = own
 	}
 	return known
 }
 
-// stable is this machine's own lasting IPv6 address where it lies in the network that was seen from outside: what is
-// seen is mostly a temporary address (RFC 8981), which is no place to lead visitors to.
-func stable(seen netip.Addr) netip.Addr {
-	own, err := publicip.InterfaceIPv6()
-	if err != nil || netip.PrefixFrom(seen, 64).Masked() != netip.PrefixFrom(own, 64).Masked() {
-		return seen
+// lasting is the IPv6 address to lead visitors to, in the network of seen: what is seen is mostly a temporary address
+// (RFC 8981) of this machine. Without a word of the owner it is this machine's own lasting one or, where it has none,
+// the one seen.
+func lasting(cfg HomeAddress, seen netip.Addr) (netip.Addr, error) {
+	if cfg.Suffix.IsValid() {
+		return publicip.WithSuffix(seen, cfg.Suffix)
 	}
-	return own
+	own, err := publicip.InterfaceIPv6(seen, cfg.Interface)
+	if err != nil && cfg.Interface == "" {
+		return seen, nil
+	}
+	return own, err
 }
 
 // wait waits for d, or less if hurried; false means that ctx has ended.
