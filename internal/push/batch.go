@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -56,6 +55,9 @@ func (b *batch) arrange(ctx context.Context) error {
 	if err := b.unlock(ctx); err != nil {
 		return err
 	}
+	if err := b.tighten(ctx); err != nil {
+		return err
+	}
 	var steps []step
 	for put, m := range b.plan.Arrangement() {
 		if put != nil {
@@ -64,10 +66,7 @@ func (b *batch) arrange(ctx context.Context) error {
 			steps = append(steps, b.moveStep(*m))
 		}
 	}
-	if err := b.fly(ctx, append(b.tighten(), b.trashFirst(steps)...)); err != nil {
-		return err
-	}
-	return b.fly(ctx, b.tighten()) // what has been moved is found under its new name only now
+	return b.fly(ctx, b.trashFirst(steps))
 }
 
 // trashFirst is steps with the directories of the trash that they need in front. Steps that use the trash fly in the
@@ -103,16 +102,11 @@ func (b *batch) moveStep(m plan.Move) step {
 		req = sftpipe.Hardlink
 	}
 	reqs := []sftpipe.Request{req(b.r.abs(m.From), b.r.abs(m.To))}
-	old, _ := b.known.Get(m.From)
-	if mode := tighter(old, m.Entry); mode != old.Mode { // it must not be seen under its new name with more
-		attrs := sftpipe.Attrs{Has: sftpipe.HasMode, Mode: posixMode(mode)}
-		reqs = append([]sftpipe.Request{sftpipe.Setstat(b.r.abs(m.From), attrs)}, reqs...)
-		old.Mode = mode
-	}
-	return step{reqs: reqs, move: &m, done: func(errs []error) { b.moved(m, old.Mode, errs[len(errs)-1]) }}
+	return step{reqs: reqs, move: &m, done: func(errs []error) { b.moved(m, errs[0]) }}
 }
 
-func (b *batch) moved(m plan.Move, mode fs.FileMode, err error) {
+// moved notes how a move ended. The caller holds b.mu.
+func (b *batch) moved(m plan.Move, err error) {
 	if err != nil {
 		// Nothing is wrong with the source: have both ends compared anew, and what cannot be moved uploaded. It is
 		// forgotten which source file it was made from, or the same move would be planned again and again.
@@ -132,7 +126,7 @@ func (b *batch) moved(m plan.Move, mode fs.FileMode, err error) {
 	if !m.Copy {
 		b.known.Rename(m.From, m.To)
 	}
-	e := withMode(m.Entry, mode) // its own mode is set with the attributes
+	e := withMode(m.Entry, old.Mode) // its own mode is set with the attributes
 	e.Sum = old.Sum
 	b.known.Set(m.To, e)
 }
@@ -378,30 +372,3 @@ func (b *batch) attrStep(put plan.Put) step {
 		}
 	}}
 }
-
-// tighten takes from what is to have less rights those that it will not have, before anything is put in place: what comes
-// to lie in a directory that has become private must not be seen by everybody for an instant.
-func (b *batch) tighten() []step {
-	var steps []step
-	for _, put := range b.plan.Attrs {
-		e, ok := b.known.Get(put.Path)
-		if !ok || e.Type != put.Entry.Type || e.Type == tree.Link {
-			continue
-		}
-		mode := tighter(e, put.Entry)
-		if mode == e.Mode {
-			continue
-		}
-		attrs := sftpipe.Attrs{Has: sftpipe.HasMode, Mode: posixMode(mode)}
-		req := sftpipe.Setstat(b.r.abs(put.Path), attrs)
-		steps = append(steps, step{reqs: []sftpipe.Request{req}, done: func(errs []error) {
-			if errs[0] == nil {
-				b.known.Set(put.Path, withMode(e, mode))
-			}
-		}})
-	}
-	return steps
-}
-
-// tighter is the replica's mode without what the source does not grant. What its owner may do does not matter yet.
-func tighter(have, want tree.Entry) fs.FileMode { return have.Mode & (want.Mode | ownerRWX) }

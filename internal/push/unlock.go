@@ -51,9 +51,9 @@ func (b *batch) unlock(ctx context.Context) error {
 // those that the plan works in or renames, and to pass through all above them.
 func (b *batch) needed() map[string]fs.FileMode {
 	const pass = 0o100
-	need := map[string]fs.FileMode{}
+	need, unmoved := map[string]fs.FileMode{}, b.unmoved()
 	add := func(p string) {
-		p = b.unmoved(p)
+		p = unmoved(p)
 		need[p] = ownerRWX
 		for p != "." {
 			p = path.Dir(p)
@@ -82,34 +82,39 @@ func (b *batch) needed() map[string]fs.FileMode {
 	return need
 }
 
-// unmoved is where what lies at p once the moves are done lies before.
-func (b *batch) unmoved(p string) string {
-	return rename(p, b.plan.Moves, func(m plan.Move) (string, string) { return m.To, m.From })
+// unmoved says where what lies at a path once the moves are done lies before.
+func (b *batch) unmoved() func(p string) string {
+	return renames(b.plan.Moves, func(m plan.Move) (string, string) { return m.To, m.From })
 }
 
-// movedTo is where what lies at p before the moves lies once they are done.
-func (b *batch) movedTo(p string) string {
-	return rename(p, b.plan.Moves, func(m plan.Move) (string, string) { return m.From, m.To })
+// movedTo says where what lies at a path before the moves lies once they are done.
+func (b *batch) movedTo() func(p string) string {
+	return renames(b.plan.Moves, func(m plan.Move) (string, string) { return m.From, m.To })
 }
 
-// rename follows the move of p itself, or else of the nearest directory above it.
-func rename(p string, moves []plan.Move, ends func(plan.Move) (from, to string)) string {
-	best, result := -1, p
+// renames follows the move of a path itself, or else of the nearest directory above it.
+func renames(moves []plan.Move, ends func(plan.Move) (from, to string)) func(p string) string {
+	moved := make(map[string]string, len(moves))
 	for _, m := range moves {
-		from, to := ends(m)
-		if m.Copy || p != from && !strings.HasPrefix(p, from+"/") || len(from) <= best {
-			continue
+		if from, to := ends(m); !m.Copy {
+			moved[from] = to
 		}
-		best, result = len(from), to+strings.TrimPrefix(p, from)
 	}
-	return result
+	return func(p string) string {
+		for q := p; q != "." && len(moved) > 0; q = path.Dir(q) {
+			if to, ok := moved[q]; ok {
+				return to + strings.TrimPrefix(p, q)
+			}
+		}
+		return p
+	}
 }
 
 // lastSteps set the attributes of the plan and give the opened directories their modes back, deepest first: nothing can
 // be reached any more in a directory that was shut.
 func (b *batch) lastSteps() []step {
 	var steps []step
-	planned := map[string]bool{}
+	planned, movedTo := map[string]bool{}, b.movedTo()
 	for _, put := range b.plan.Attrs {
 		planned[put.Path] = true
 		s := b.attrStep(put)
@@ -117,7 +122,7 @@ func (b *batch) lastSteps() []step {
 		steps = append(steps, s)
 	}
 	for _, l := range b.locked {
-		if p := b.movedTo(l.path); !planned[p] && !b.leaves(p) {
+		if p := movedTo(l.path); !planned[p] && !b.leaves(p) {
 			steps = append(steps, b.lockStep(p, l.mode))
 		}
 	}
