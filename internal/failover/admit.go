@@ -34,7 +34,7 @@ func Admit(s State, o Observation, p Policy, seq int, have Records) (State, erro
 		return s, ErrNotNow
 	}
 	k := s.classify(have, o.Home, p)
-	if !in.Force && (k == foreign || in.Follow && k == ofProd && !s.Unsettled) {
+	if !in.Force && s.foreignTo(in, k) {
 		s.Foreign = have
 		s.raise(EventForeignRecords, o.Time, have.String())
 		if !in.Admitted {
@@ -118,6 +118,8 @@ type Order struct {
 	Kind  OrderKind
 	Force bool
 	Until time.Time // of a pause
+
+	ZoneTTL int64 // seconds, what TTL 0 stands for in the zone; for OrderPrepare
 }
 
 // OrderKind is what can be ordered.
@@ -128,11 +130,12 @@ const (
 	OrderFailback OrderKind = "failback" // prod serves
 	OrderPause    OrderKind = "pause"    // nothing automatic until Until
 	OrderResume   OrderKind = "resume"   // ends a pause and a hold
+	OrderPrepare  OrderKind = "prepare"  // prod's records get the TTL that a fail-over needs
 )
 
 // Obey is the state that follows s when the operator orders c. The error, if
-// any, is a [*Refusal], and the state is then s. Every order but a pause tells
-// that the owner has looked: it ends a hold.
+// any, is a [*Refusal], and the state is then s. Every order that is about who
+// serves, but a pause, tells that the owner has looked: it ends a hold.
 func Obey(s State, o Observation, p Policy, c Order) (State, error) {
 	was := s
 	s = s.clone()
@@ -145,6 +148,11 @@ func Obey(s State, o Observation, p Policy, c Order) (State, error) {
 			return was, &Refusal{Why: "a pause must end in the future"}
 		}
 		s.PausedUntil = c.Until
+		return s, nil
+	case OrderPrepare:
+		if err = s.orderPrepare(o, p, c.ZoneTTL); err != nil {
+			return was, err
+		}
 		return s, nil
 	case OrderResume:
 		s.PausedUntil = time.Time{}
@@ -207,14 +215,16 @@ func (s *State) orderFailback(o Observation, p Policy, force bool) error {
 		forced = Prod // or the next round would undo it
 	}
 	switch {
-	case s.Goal == Prod && in != nil && in.To == Prod:
+	case s.Goal == Prod && in != nil && in.To == Prod && !in.Follow:
 		in.Trigger = ByHand
 		in.Force = in.Force || force
 		s.Forced = forced
 		return nil
 	case s.Goal == Prod && !begun && !s.Alarms[EventForeignRecords]:
-		s.Intent = nil
-		s.finish(o, p)
+		if !s.Prepares() {
+			s.Intent = nil
+			s.finish(o, p)
+		}
 		s.Forced = Nobody
 		if force {
 			s.Forced = forced
@@ -229,7 +239,7 @@ func (s *State) orderFailback(o Observation, p Policy, force bool) error {
 		return &Refusal{Why: "whether prod is up is not known", Forcible: true}
 	}
 	s.Forced = forced
-	if in != nil && in.To == Prod {
+	if in != nil && in.To == Prod && !in.Follow {
 		in.Trigger, in.Force = ByHand, force
 		return nil
 	}

@@ -137,15 +137,17 @@ func (s *State) intend(in Intent, now time.Time) {
 // finish goes back to a switch that was given up for another one which then
 // was given up itself: what has been written in part is to become whole.
 func (s *State) finish(o Observation, p Policy) {
-	if s.Intent != nil || !s.Unsettled || s.Last == nil {
+	if s.Intent != nil || !s.Unsettled {
 		return
 	}
-	in := Intent{To: s.Goal, Want: s.prodRecords(p), Trigger: s.Last.Trigger, Admitted: true}
+	in := Intent{To: s.Goal, Want: s.prodRecords(p), Trigger: ByHand, Admitted: true, Follow: true}
+	if s.Last != nil {
+		in.Trigger, in.Follow = s.Last.Trigger, !s.Last.Published.IsZero()
+	}
 	if s.Goal == Standby {
 		if in.Want = recordsOf(o.Home, p.TTL); len(in.Want) == 0 {
 			in.Want = s.Last.Records
 		}
-		in.Follow = !s.Last.Published.IsZero()
 	}
 	s.intend(in, o.Time)
 	s.Intent.Term = s.Term
@@ -205,8 +207,8 @@ func (s *State) follow(o Observation, p Policy) {
 // was decided.
 func (s *State) announce(o Observation) {
 	in := s.Intent
-	if in == nil {
-		return
+	if in == nil || in.prepares() {
+		return // whoever ordered that is looking
 	}
 	began := in.Decided
 	if in.event() == EventFailedOver && in.Trigger == Automatic && !s.Wanted.IsZero() {

@@ -48,6 +48,7 @@ type history struct {
 
 	zone     failover.Records
 	original failover.Records // what prod's records were before anything happened
+	lowered  failover.Records // and what they are once they were prepared; nil if that was never ordered
 	edited   bool             // a stranger was here, or the operator forced: exactness is off until reset
 	used     []netip.Addr     // home addresses ever
 
@@ -154,15 +155,32 @@ func (h *history) forgetAttempt() { delete(h.told, "failed_over/"+itoa(h.state.T
 
 func (h *history) invariants(t *rapid.T) {
 	s := h.state
-	if writes := h.write(); (s.Phase == failover.Normal || s.Phase == failover.Failing) && writes != nil {
+	if writes := h.write(); (s.Phase == failover.Normal || s.Phase == failover.Failing) && writes != nil && !s.Prepares() {
 		t.Fatalf("phase %s with a write to %s", s.Phase, writes.To)
 	}
 	if s.Phase == failover.Normal && s.Serving != failover.Prod {
 		t.Fatalf("normal, but %s serves", s.Serving)
 	}
-	if s.Phase == failover.Normal && !h.edited && !h.zone.Equal(h.original) {
-		t.Fatalf("normal, but the zone holds %s and not %s", h.zone, h.original)
+	if s.Phase == failover.Normal && !h.edited && !h.exactlyBack() {
+		t.Fatalf("normal, but the zone holds %s and not %s (prepared: %s)", h.zone, h.original, h.lowered)
 	}
+	if s.Prepares() && s.Goal != failover.Prod {
+		t.Fatalf("prepares while the standby is to serve")
+	}
+}
+
+// exactlyBack reports whether prod's records are what they were. A preparation that a switch cut short may have reached
+// some of them.
+func (h *history) exactlyBack() bool {
+	if h.lowered == nil {
+		return h.zone.Equal(h.original)
+	}
+	for _, r := range h.zone {
+		if !slices.Contains(h.original, r) && !slices.Contains(h.lowered, r) {
+			return false
+		}
+	}
+	return len(h.zone) == len(h.original) && slices.Equal(h.zone.Addrs(), h.original.Addrs())
 }
 
 func (h *history) write() *failover.Intent {
@@ -295,8 +313,8 @@ func (h *history) judge(t *rapid.T, in failover.Intent, first bool, have failove
 
 func (h *history) order(t *rapid.T) {
 	c := failover.Order{
-		Kind:  rapid.SampledFrom([]failover.OrderKind{failover.OrderFailover, failover.OrderFailback, failover.OrderPause, failover.OrderResume}).Draw(t, "order"),
-		Force: rapid.IntRange(0, 5).Draw(t, "force") == 0, Until: h.now.Add(10 * time.Minute),
+		Kind:  rapid.SampledFrom([]failover.OrderKind{failover.OrderFailover, failover.OrderFailback, failover.OrderPause, failover.OrderResume, failover.OrderPrepare}).Draw(t, "order"),
+		Force: rapid.IntRange(0, 5).Draw(t, "force") == 0, Until: h.now.Add(10 * time.Minute), ZoneTTL: 3600,
 	}
 	next, err := failover.Obey(h.state, h.observation(), h.policy, c)
 	if err != nil {
@@ -313,7 +331,16 @@ func (h *history) order(t *rapid.T) {
 		next.Intent != nil && next.Intent.To == failover.Prod && h.state.Intent == nil {
 		t.Fatalf("fails back to a dead prod")
 	}
-	if c.Kind != failover.OrderPause {
+	switch c.Kind {
+	case failover.OrderPrepare:
+		if next.Prepares() && !h.state.Prepares() {
+			h.lowered = next.Intent.Want
+		}
+		h.state = next
+		h.see(t, h.observation())
+		return
+	case failover.OrderPause:
+	default:
 		h.autos = nil
 	}
 	h.forgetAttempt()

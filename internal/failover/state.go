@@ -86,7 +86,7 @@ type Intent struct {
 	Want    Records   `json:"want"`
 	Trigger Trigger   `json:"trigger"`
 	Force   bool      `json:"force,omitempty"`  // the operator overrides the guards
-	Follow  bool      `json:"follow,omitempty"` // no switch: the home address changed
+	Follow  bool      `json:"follow,omitempty"` // no switch: the home address changed, or prod's TTLs are lowered
 	Decided time.Time `json:"decided"`
 
 	Admitted  bool      `json:"admitted"`  // something may have been written

@@ -56,7 +56,7 @@ func newWord(control string, sites []Site, log *slog.Logger, now func() time.Tim
 // standbyServes reports whether visitors may be led to the standby: from the moment at which something may be written
 // to that end until the zone is known to lead to prod again.
 func standbyServes(st failover.State) bool {
-	return st.Goal == failover.Standby || st.Serving == failover.Standby || st.Unsettled
+	return st.Goal == failover.Standby || st.Serving == failover.Standby || st.Unsettled && !st.Prepares()
 }
 
 // leaveWord leaves word for the agent until ctx ends.
