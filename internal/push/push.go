@@ -15,6 +15,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -73,9 +74,10 @@ type Replica struct {
 	large   chan struct{} // a slot for each large file on its way
 	carried map[string]Carried
 	serial  atomic.Uint64
-	id      string // distinguishes this process's temporary names
-	lchmod  bool   // lsetstat@openssh.com can set modes here
-	flush   func() // called before each flight that changes what others see
+	scratch sync.Pool // of *[smallFile]byte
+	id      string    // distinguishes this process's temporary names
+	lchmod  bool      // lsetstat@openssh.com can set modes here
+	flush   func()    // called before each flight that changes what others see
 }
 
 // New returns the replica at target, an absolute path as the server shows it. id is any short string that differs from
@@ -88,7 +90,8 @@ func New(lanes Lanes, target, id string, keep time.Duration) *Replica {
 		lanes.Bulk = lanes.Small
 	}
 	return &Replica{target: target, lanes: lanes, id: id, trash: newTrash(path.Join(target, trashName), id, keep),
-		large: make(chan struct{}, largeAtOnce), carried: map[string]Carried{}}
+		large: make(chan struct{}, largeAtOnce), carried: map[string]Carried{},
+		scratch: sync.Pool{New: func() any { return new([smallFile]byte) }}}
 }
 
 // Check makes sure that the server can do what is needed, that the target is a directory, and learns what the server

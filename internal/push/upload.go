@@ -1,6 +1,7 @@
 package push
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -20,6 +21,8 @@ const (
 	bulkSize = 1 << 20
 	// hashFirst is the size up to which an unchanged size makes it worth to hash the file before it is sent.
 	hashFirst = 64 << 20
+	// smallFile is the size up to which a file is read into memory at once, to be hashed and sent from there.
+	smallFile = 64 << 10
 	// tries is how often a file is read that changes meanwhile.
 	tries = 3
 	// clockTick is how long after a change another one may leave the change time as it was: the kernel's coarse clock
@@ -54,8 +57,18 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, to *slot, last bool)
 	defer f.Close()
 	looked := time.Now()
 
+	var in io.ReadSeeker = f
+	if before.Size <= smallFile {
+		buf := b.r.scratch.Get().(*[smallFile]byte)
+		defer b.r.scratch.Put(buf)
+		n, err := io.ReadFull(f, buf[:before.Size])
+		if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
+			return sent{}, fmt.Errorf("%w: %w", ErrSource, err)
+		}
+		in = bytes.NewReader(buf[:n])
+	}
 	if put.Sum != [sha256.Size]byte{} && before.Size == put.Entry.Size && before.Size <= hashFirst {
-		if same, err := hashes(f, put.Sum); err != nil {
+		if same, err := hashes(in, put.Sum); err != nil {
 			return sent{}, fmt.Errorf("%w: %w", ErrSource, err)
 		} else if same && unchanged(f, before) {
 			before.Sum = put.Sum
@@ -63,7 +76,7 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, to *slot, last bool)
 		}
 	}
 
-	content := &reader{file: f, left: before.Size, hash: sha256.New(), read: func(n int) { b.progress(0, int64(n)) }}
+	content := &reader{from: in, left: before.Size, hash: sha256.New(), read: func(n int) { b.progress(0, int64(n)) }}
 	n, err := b.send(ctx, to, content, before)
 	switch {
 	case err == nil && n == before.Size && unchanged(f, before) && (!racy(before, looked) || again(f, content)):
@@ -154,20 +167,20 @@ func grown(f *os.File, before tree.Entry) bool {
 	return err == nil && after.Size > before.Size
 }
 
-// hashes reports whether f hashes to sum, and rewinds it.
-func hashes(f *os.File, sum [sha256.Size]byte) (bool, error) {
-	got, _, err := tree.Hash(f)
+// hashes reports whether what in gives hashes to sum, and rewinds it.
+func hashes(in io.ReadSeeker, sum [sha256.Size]byte) (bool, error) {
+	got, _, err := tree.Hash(in)
 	if err != nil {
 		return false, err
 	}
-	_, err = f.Seek(0, io.SeekStart)
+	_, err = in.Seek(0, io.SeekStart)
 	return got == sum, err
 }
 
 // reader reads no more of a file than it had when it was looked at, hashes what goes by, and remembers its own errors:
 // they are the source's, not the connection's.
 type reader struct {
-	file *os.File
+	from io.Reader
 	left int64
 	done int64
 	hash hash.Hash
@@ -182,7 +195,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	if int64(len(p)) > r.left {
 		p = p[:r.left]
 	}
-	n, err := r.file.Read(p)
+	n, err := r.from.Read(p)
 	r.hash.Write(p[:n])
 	r.left -= int64(n)
 	r.done += int64(n)

@@ -14,6 +14,7 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"os"
 	"strings"
 	"time"
 
@@ -92,7 +93,11 @@ func Unchanged(a, b Entry) bool {
 // Hash reads r to its end: the SHA-256 and number of the bytes that came.
 func Hash(r io.Reader) ([sha256.Size]byte, int64, error) {
 	h := sha256.New()
-	n, err := io.CopyBuffer(h, r, make([]byte, 256<<10))
+	var buf []byte
+	if _, ok := r.(*os.File); ok { // it would be copied in small pieces
+		r, buf = struct{ io.Reader }{r}, make([]byte, 256<<10)
+	}
+	n, err := io.CopyBuffer(h, r, buf)
 	return [sha256.Size]byte(h.Sum(nil)), n, err
 }
 
