@@ -3,7 +3,9 @@ package push
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -363,7 +365,11 @@ func (b *batch) deleteStep(del plan.Delete) step {
 func (b *batch) attrStep(put plan.Put) step {
 	reqs := b.r.setattr(b.r.abs(put.Path), put.Entry)
 	return step{reqs: reqs, puts: []plan.Put{put}, done: func(errs []error) {
-		if err := first(errs); err != nil {
+		switch err := first(errs); {
+		case err != nil && put.Path == "." && errors.Is(err, fs.ErrPermission):
+			b.out.Root = err
+			return
+		case err != nil:
 			b.fail(put.Path, fmt.Errorf("set mode and times: %w", err))
 			return
 		}

@@ -164,6 +164,9 @@ type Outcome struct {
 	Again []string
 	// Stale: the replica is not what it was known to be.
 	Stale bool
+	// Root is why the target directory's own mode and times could not be set, where it is somebody else's: nothing of
+	// the folder is missing for that, and trying again is of no use before somebody has given it to the SFTP user.
+	Root error
 }
 
 // Progress is told of every step forward: bytes that were acknowledged, entries that are in place. It is called from

@@ -2,7 +2,9 @@ package push
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"path"
 	"strings"
@@ -48,13 +50,14 @@ func (r *Replica) Read(ctx context.Context, filter *tree.Filter) (tree.Tree, err
 // unknownTime is none that a file has.
 const unknownTime = math.MinInt64
 
-// List is Read, but changes nothing.
-func (r *Replica) List(ctx context.Context, filter *tree.Filter) (tree.Tree, error) {
+// List is Read, but changes nothing. So there may be directories of which it cannot tell what they hold, because the mode
+// that they have from the source keeps their owner out: a push opens those for as long as it needs to. They are closed.
+func (r *Replica) List(ctx context.Context, filter *tree.Filter) (listed tree.Tree, closed []string, err error) {
 	l, err := r.list(ctx, filter, false)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return l.tree, nil
+	return l.tree, l.closed, nil
 }
 
 func (r *Replica) list(ctx context.Context, filter *tree.Filter, open bool) (*listing, error) {
@@ -105,6 +108,7 @@ type listing struct {
 	err       error // the first
 	tree      tree.Tree
 	leftovers []string
+	closed    []string // directories that their owner may not enter, and that were not opened
 }
 
 // work does jobs until there are none left, and none under way that could bring more.
@@ -139,25 +143,44 @@ func (l *listing) work(ctx context.Context) {
 	}
 }
 
-// locked reports whether its owner may not list the directory dir, as far as modes go, and takes it for opened then. The
-// server says so only where reading is forbidden: where entering is, it leaves out without a word what it cannot look at.
+// locked reports whether its owner may not list the directory dir, as far as modes go.
 func (l *listing) locked(dir string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	const list = 0o500
-	if !l.open || dir == "." || l.tree[dir].Mode&list == list {
+	return dir != "." && l.tree[dir].Mode&list != list
+}
+
+// unlock opens a locked directory to its owner. What that does not open cannot be listed, and the listing says so.
+func (l *listing) unlock(ctx context.Context, dir string) {
+	l.r.lanes.Small.Do(ctx, sftpipe.Setstat(l.r.abs(dir), private))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tree[dir] = withMode(l.tree[dir], ownerRWX)
+}
+
+// shut reports whether a locked directory's owner is kept out in fact, and notes that; a server that runs as root never is.
+// Where reading is forbidden the server says so, but where entering is, it leaves out without a word what it cannot look at.
+func (l *listing) shut(dir string, entries []sftpipe.DirEntry, err error) bool {
+	if len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrPermission) {
 		return false
 	}
-	l.tree[dir] = withMode(l.tree[dir], ownerRWX)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = append(l.closed, dir)
 	return true
 }
 
 func (l *listing) list(ctx context.Context, dir string) error {
 	c := l.r.lanes.Small
-	if l.locked(dir) { // ours to enter, whatever mode the source gave it
-		c.Do(ctx, sftpipe.Setstat(l.r.abs(dir), private)) // what it does not open cannot be listed
+	locked := l.locked(dir)
+	if locked && l.open { // ours to enter, whatever mode the source gave it
+		l.unlock(ctx, dir)
 	}
 	entries, err := c.ReadDir(ctx, l.r.abs(dir))
+	if locked && !l.open && l.shut(dir, entries, err) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -5,10 +5,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"testing"
 	"time"
 
 	"releve/internal/push"
+	"releve/internal/tree"
 )
 
 // far delays what is read, as a long way does: by so much each byte, however many there are.
@@ -132,4 +135,42 @@ func TestTimesSurviveASweep(t *testing.T) {
 	w.read(t)
 	w.push(t)
 	w.identical(t)
+}
+
+// TestListSaysWhatIsClosed: who may not change anything cannot look into a directory that keeps its owner out, and says so
+// rather than calling it empty.
+func TestListSaysWhatIsClosed(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("left out: needs to be root, to run the server as somebody else")
+	}
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		must(t, os.Chmod(d, 0o755))
+	}
+	const nobody = 65534
+	dst := filepath.Join(dir, "dst")
+	for name, mode := range map[string]os.FileMode{"open": 0o755, "no-x": 0o644, "no-r": 0o311, "empty": 0o600} {
+		at := filepath.Join(dst, name)
+		must(t, os.MkdirAll(at, 0o755))
+		if name != "empty" {
+			must(t, os.WriteFile(filepath.Join(at, "file"), nil, 0o644))
+		}
+		must(t, os.Chown(at, nobody, nobody))
+		must(t, os.Chmod(at, mode))
+	}
+	must(t, os.Chown(dst, nobody, nobody))
+	client := dialThrough(t, func(r io.Reader) io.Reader { return r }, &syscall.Credential{Uid: nobody, Gid: nobody})
+	r := push.New(push.Lanes{Small: client}, dst, "test", 0)
+	must(t, r.Check(t.Context()))
+	filter, err := tree.ParseFilter(nil)
+	must(t, err)
+	listed, closed, err := r.List(t.Context(), filter)
+	must(t, err)
+	slices.Sort(closed)
+	if want := []string{"empty", "no-r", "no-x"}; !slices.Equal(closed, want) {
+		t.Errorf("closed: %q, want %q", closed, want)
+	}
+	if _, ok := listed["open/file"]; !ok || len(listed) != 6 {
+		t.Errorf("listed: %v", listed)
+	}
 }

@@ -91,6 +91,10 @@ func (e *engine) run(ctx context.Context) error {
 	e.remembered = remembered
 	defer e.keep()
 
+	if err := e.reopen(); err != nil { // said before there is any backup to say it to
+		e.waiting(err)
+		e.log.Error("the source cannot be replicated", "err", err)
+	}
 	watcher, stop := e.watch(ctx)
 	if watcher == nil {
 		return nil

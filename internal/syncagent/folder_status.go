@@ -40,6 +40,7 @@ type folderStatus struct {
 	unread       []string // what could not be read
 	unwatched    []string // what the watcher complains about
 	lineages     []string // certificates that are being renewed
+	target       []string // what is wrong with the target directory itself
 	err          error    // why it is waiting
 	skipped      int      // sockets, FIFOs, devices
 	watches      int      // directories watched
@@ -68,7 +69,7 @@ func (e *engine) snapshot() folderStatus {
 	defer e.mu.Unlock()
 	s := e.status
 	s.held = slices.Clone(s.held)
-	s.problems = slices.Concat(s.problems, s.unread, s.lineages, s.unwatched)
+	s.problems = slices.Concat(s.problems, s.unread, s.lineages, s.unwatched, s.target)
 	return s
 }
 
@@ -164,6 +165,17 @@ func (e *engine) complaints() (sentences []string, source bool) {
 // watched notes how well the source is watched.
 func (e *engine) watched(w watch.Status) {
 	e.update(func(s *folderStatus) { s.watches, s.polled, s.unwatched = w.Watches, w.Polled, w.Problems })
+}
+
+// notOurs notes why the target directory's own mode and times could not be set; nil says that they could. The replica
+// lacks nothing for that: a target that root made for the SFTP user's group is an ordinary one.
+func (e *engine) notOurs(err error) {
+	var problem []string
+	if err != nil {
+		problem = []string{fmt.Sprintf("the target directory %s does not belong to the SFTP user and keeps its own mode and time (chown it on the backup): %v",
+			e.folder.Target, err)}
+	}
+	e.update(func(s *folderStatus) { s.target = problem })
 }
 
 // hold shows the deletions that were not believed. A comparison of everything names them all; one of a few paths adds

@@ -5,9 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 
 	"releve/internal/report"
@@ -195,4 +198,65 @@ func TestRunAndStatus(t *testing.T) {
 	if p := stop(); p.code != 0 {
 		t.Errorf("run: exit code %d\n%s", p.code, p.err.String())
 	}
+}
+
+// TestDryRunSaysWhatItCannotSee: it may open no directory that keeps its owner out, and does not call it empty.
+func TestDryRunSaysWhatItCannotSee(t *testing.T) {
+	a := newAgentWorld(t)
+	write(t, filepath.Join(a.src, "closed/page"), "x")
+	must(t, os.Chmod(filepath.Join(a.src, "closed"), 0o600))
+	t.Cleanup(func() { must(t, os.Chmod(filepath.Join(a.src, "closed"), 0o700)) })
+	config := a.writeConfig(t, "")
+	if p := runProgram(t.Context(), "sync", "--config", config); os.Geteuid() == 0 && p.code != 0 {
+		t.Fatalf("sync: exit code %d\n%s%s", p.code, p.out.String(), p.err.String())
+	}
+	a.ssh.Backup.SetFault(func(op, path string) error {
+		if op == "opendir" && path == "target/closed" {
+			return syscall.EACCES // a server that is not root
+		}
+		return nil
+	})
+	write(t, filepath.Join(a.src, "new"), "y")
+	p := runProgram(t.Context(), "sync", "--dry-run", "--config", config)
+	for want, times := range map[string]int{`create  "new"`: 1, `closed  "closed" (mode -rw------- keeps`: 1, `"closed/page"`: 0, "1 entry to send": 1} {
+		if strings.Count(p.out.String(), want) != times {
+			t.Errorf("%q is not %d times in (exit code %d):\n%s%s", want, times, p.code, p.out.String(), p.err.String())
+		}
+	}
+}
+
+// TestRunNamesAMissingSource: at once, and whether or not there is a backup to be reached.
+func TestRunNamesAMissingSource(t *testing.T) {
+	a := newAgentWorld(t)
+	must(t, os.RemoveAll(a.src))
+	a.ssh.Bastion.Refuse()
+	var log syncBuffer
+	e := newEngine(a.folder, newLink(Backup{Name: "home"}, slog.New(slog.DiscardHandler)), a.state, "t", slog.New(slog.NewTextHandler(&log, nil)))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- e.run(ctx) }()
+	defer func() { cancel(); <-done }()
+	named := func() bool {
+		return strings.Contains(log.String(), a.src) && strings.Contains(log.String(), "no such file or directory")
+	}
+	eventually(t, "the source is named", named)
+	eventually(t, "the status says so", func() bool { s := e.snapshot(); return s.state == stateWaiting && s.err != nil })
+}
+
+// syncBuffer is a buffer that may be read while it is written.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }

@@ -88,6 +88,9 @@ func (e *engine) apply(ctx context.Context, r *push.Replica, p plan.Plan) error 
 		return err
 	}
 	e.guard.deleted(began, out.Deleted)
+	if out.Root != nil || slices.ContainsFunc(p.Attrs, func(put plan.Put) bool { return put.Path == "." }) {
+		e.notOurs(out.Root)
+	}
 	e.report(out, time.Since(began))
 	switch {
 	case len(out.Failed) > 0:

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -137,7 +138,7 @@ func (e *engine) preview(ctx context.Context, r *push.Replica, w io.Writer) erro
 	if err := r.Check(ctx); err != nil {
 		return err
 	}
-	listed, err := r.List(ctx, e.folder.Filter)
+	listed, closed, err := r.List(ctx, e.folder.Filter)
 	if err != nil {
 		return err
 	}
@@ -150,10 +151,17 @@ func (e *engine) preview(ctx context.Context, r *push.Replica, w io.Writer) erro
 		return err
 	}
 	p := e.holdLineages(plan.Diff(l.src, e.known, l.scope), l)
+	p = plan.Without(p, func(p string) bool {
+		return slices.ContainsFunc(closed, func(dir string) bool { return p != dir && tree.Within(p, dir) })
+	})
 	p, held, why := e.guard.judge(p, l, e.known, time.Now())
 	lines := describe(p)
 	for _, d := range held {
 		lines = append(lines, fmt.Sprintf("held    %q (%s: %s)", d.Path, entries(d.Count), why))
+	}
+	for _, dir := range closed {
+		lines = append(lines, fmt.Sprintf("closed  %q (mode %v keeps the SFTP user out: what it holds is not compared; a push would open it for a moment)",
+			dir, listed[dir].Mode))
 	}
 	for _, problem := range l.problems {
 		lines = append(lines, fmt.Sprintf("unread  %q: %v", problem.Path, problem.Err))
