@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"os/user"
@@ -334,21 +333,12 @@ func ours(name string) bool { return strings.HasPrefix(name, ".releve") }
 // noLitter wants no temporary file on the replica.
 func (p *pair) noLitter(t *testing.T) {
 	t.Helper()
-	eventually(t, 5*time.Second, 100*time.Millisecond, func() (bool, string) {
-		var litter []string
-		err := filepath.WalkDir(p.replica, func(path string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			if strings.HasPrefix(d.Name(), ".releve-tmp") {
-				litter = append(litter, path)
-			}
-			return nil
-		})
+	eventually(t, 10*time.Second, 100*time.Millisecond, func() (bool, string) {
+		litter, err := p.litter()
 		if err != nil {
-			t.Fatal(err)
+			return false, err.Error()
 		}
-		return len(litter) == 0, fmt.Sprintf("%d temporary files stayed: %q", len(litter), litter[:min(len(litter), 10)])
+		return len(litter) == 0, fmt.Sprintf("%d of our files stayed: %q", len(litter), litter[:min(len(litter), 10)])
 	})
 }
 

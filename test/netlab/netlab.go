@@ -180,6 +180,19 @@ table ip box {
 	return run(ctx, "ip netns exec "+l.Home.netns+" sysctl -q -w net.ipv4.ip_forward=1")
 }
 
+// CutLAN pulls backup's cable: what home sends there is lost, without a word to anybody.
+func (l *Lab) CutLAN(ctx context.Context) error {
+	return run(ctx, "ip -n "+l.Backup.netns+" link set net0 down")
+}
+
+// MendLAN ends CutLAN.
+func (l *Lab) MendLAN(ctx context.Context) error {
+	return run(ctx,
+		"ip -n "+l.Backup.netns+" link set net0 up",
+		"ip -n "+l.Backup.netns+" route replace default via "+BastionLAN,
+	)
+}
+
 // names gives every host its idea of who is who.
 func (l *Lab) names(resolver string) error {
 	const local = "127.0.0.1 localhost\n::1 localhost\n"

@@ -31,7 +31,7 @@ const (
 // Link joins two TUN devices. Its methods are safe for concurrent use.
 type Link struct {
 	delay   atomic.Int64 // one way, in nanoseconds
-	cut     atomic.Bool
+	cut     [2]atomic.Bool
 	ends    [2]*os.File
 	bytes   [2]atomic.Int64
 	dropped atomic.Int64
@@ -74,10 +74,22 @@ func Join(a, b *os.File) *Link {
 func (l *Link) SetDelay(oneWay time.Duration) { l.delay.Store(int64(oneWay)) }
 
 // Cut makes the link swallow every packet, in silence, those on their way included.
-func (l *Link) Cut() { l.cut.Store(true) }
+func (l *Link) Cut() {
+	l.cut[0].Store(true)
+	l.cut[1].Store(true)
+}
 
-// Mend ends Cut.
-func (l *Link) Mend() { l.cut.Store(false) }
+// CutOneWay does what Cut does to one direction alone: from a to b, or from b to a.
+func (l *Link) CutOneWay(aToB bool) {
+	l.cut[0].Store(aToB)
+	l.cut[1].Store(!aToB)
+}
+
+// Mend ends Cut and CutOneWay.
+func (l *Link) Mend() {
+	l.cut[0].Store(false)
+	l.cut[1].Store(false)
+}
 
 // Bytes is what has been carried from a to b, and from b to a: IP packets, with their headers.
 func (l *Link) Bytes() (aToB, bToA int64) { return l.bytes[0].Load(), l.bytes[1].Load() }
@@ -152,7 +164,7 @@ func (l *Link) carry(from int) {
 			if err != nil {
 				return // closed
 			}
-			if l.cut.Load() {
+			if l.cut[from].Load() {
 				l.dropped.Add(1)
 				continue
 			}
@@ -182,7 +194,7 @@ func (l *Link) carry(from int) {
 					return
 				}
 			}
-			if l.cut.Load() {
+			if l.cut[from].Load() {
 				l.dropped.Add(1)
 			} else if _, err := out.Write((*p.buf)[:p.size]); err == nil {
 				l.bytes[from].Add(int64(p.size - headerSize))
