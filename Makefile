@@ -3,7 +3,7 @@
 # CGO_ENABLED=0: one static binary that runs on any Linux of the same architecture.
 BUILD = CGO_ENABLED=0 go build -trimpath
 
-.PHONY: build test race lint soak fuzz bench demo check clean help packages
+.PHONY: build test race lint soak siege fuzz bench demo check clean help packages
 
 build: ## build bin/syncagent and bin/watchdog
 	$(BUILD) -o bin/ ./cmd/...
@@ -19,7 +19,11 @@ lint: ## gofmt, go vet, staticcheck, go mod tidy
 	test/scripts/lint
 
 soak: ## play random histories with faults against the sync engine (SEEDS=1000; SEED=S plays one)
-	SOAK_SEEDS=$(or $(SEEDS),1000) SOAK_SEED=$(SEED) go test -run 'TestSoak$$' -timeout 0 -parallel 8 -v ./internal/syncagent/ | grep -v '^ *=== '
+	SOAK_SEEDS=$(or $(SEEDS),1000) SOAK_SEED=$(SEED) go test -count=1 -run 'TestSoak$$' -timeout 0 -parallel 8 -v ./internal/syncagent/
+
+siege: packages ## kill the agent, cut the line, fill the disk, between real servers (root; KILLS=200 CUTS=50 FILLS=40; SEED=S repeats)
+	SIEGE_KILLS=$(or $(KILLS),200) SIEGE_CUTS=$(or $(CUTS),50) SIEGE_FILLS=$(or $(FILLS),40) SIEGE_SEED=$(SEED) \
+		go test -count=1 -run 'TestSiege' -timeout 0 -v ./test/e2e/
 
 fuzz: ## run each fuzz target for a while (FUZZTIME=10s)
 	test/scripts/fuzz $(FUZZTIME)

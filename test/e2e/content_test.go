@@ -44,6 +44,19 @@ func describes(text []byte) (fs.FileMode, error) {
 	return mode, nil
 }
 
+// modeOfHead is the widest mode of a file of which only the beginning is there: that of its first line. It has its mode, and
+// will never be whole, where the disk was full. Of an empty one nobody learns anything.
+func modeOfHead(text []byte) fs.FileMode {
+	if len(text) == 0 {
+		return 0o777
+	}
+	var mode fs.FileMode
+	if _, err := fmt.Sscanf(string(text), "releve %o", &mode); err != nil {
+		return 0
+	}
+	return mode
+}
+
 // sourceTree makes trees of self-describing files and changes them at random. Its errors are those of the source's file
 // system.
 type sourceTree struct {

@@ -25,6 +25,7 @@ type pair struct {
 	bastion, backup *netlab.SSHD
 
 	dir     string // for keys, configuration, logs
+	disk    string // options of the replica's, if it has one of its own
 	source  string // the webroot on prod
 	replica string // the target, as the backup's file system shows it
 	control string
@@ -39,10 +40,16 @@ type pair struct {
 // newPair builds a pair whose replica is empty and whose agent does not run yet.
 func newPair(t *testing.T, opts netlab.Options) *pair {
 	t.Helper()
+	return newPairOn(t, opts, "")
+}
+
+// newPairOn builds a pair whose replica lies on a disk of its own, with these options of [netlab.Disk].
+func newPairOn(t *testing.T, opts netlab.Options, disk string) *pair {
+	t.Helper()
 	if suite.noSSHD != nil {
 		t.Skipf("left out: %v", suite.noSSHD)
 	}
-	p := &pair{dir: folder(t)}
+	p := &pair{dir: folder(t), disk: disk}
 	if suite.noLab == nil {
 		p.inLab(t, opts)
 	} else {
@@ -97,6 +104,9 @@ func (p *pair) inLab(t *testing.T, opts netlab.Options) {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
+		if p.disk != "" && dir == filepath.Dir(p.replica) {
+			p.mount(t, dir)
+		}
 		if dir != chroot {
 			if err := os.Chown(dir, suite.backup.UID, suite.backup.GID); err != nil {
 				t.Fatal(err)
@@ -113,6 +123,19 @@ func (p *pair) inLab(t *testing.T, opts netlab.Options) {
 		"Subsystem sftp internal-sftp", "ChrootDirectory " + chroot, "ForceCommand internal-sftp",
 		"AllowTcpForwarding no", "AllowAgentForwarding no", "X11Forwarding no", "PermitTTY no",
 	}}
+}
+
+func (p *pair) mount(t *testing.T, dir string) {
+	t.Helper()
+	unmount, err := netlab.Disk(dir, p.disk)
+	if err != nil {
+		t.Skipf("left out: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unmount(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // onLoopback builds the same of an ordinary user's servers: no other accounts, and no chroot.
@@ -207,7 +230,7 @@ command = ["%[1]s/tell"]
 // start starts the agent.
 func (p *pair) start(t *testing.T) {
 	t.Helper()
-	write(t, p.path("tell"), "#!/bin/sh\ncat >> "+p.path("told")+"\n", 0o755)
+	write(t, p.path("tell"), "#!/bin/sh\n{ echo \"event $RELEVE_EVENT: $RELEVE_SUBJECT\"; cat; } >> "+p.path("told")+"\n", 0o755)
 	agent, err := p.prod.Start(context.Background(), p.path("syncagent.log"), binary(t, "syncagent"), "run", "--config", p.path("syncagent.toml"))
 	if err != nil {
 		t.Fatal(err)
@@ -264,11 +287,16 @@ type agentStatus struct {
 	State    string   `json:"state"`
 	Problems []string `json:"problems"`
 	Folders  []struct {
-		Name      string `json:"name"`
-		State     string `json:"state"`
-		Pending   int    `json:"pending"`
-		LastError string `json:"last_error"`
-		Files     int    `json:"sent_files"`
+		Name      string   `json:"name"`
+		State     string   `json:"state"`
+		Pending   int      `json:"pending"`
+		LastError string   `json:"last_error"`
+		Problems  []string `json:"problems"`
+		Files     int      `json:"sent_files"`
+		Held      []struct {
+			Path    string `json:"path"`
+			Entries int    `json:"entries"`
+		} `json:"held"`
 	} `json:"folders"`
 	Backups []struct {
 		Connected bool   `json:"connected"`
@@ -285,6 +313,12 @@ func (p *pair) status(t *testing.T) (agentStatus, error) {
 		return s, fmt.Errorf("exit code %d: %w: %s", r.code, err, r.stderr)
 	}
 	return s, nil
+}
+
+// told is how many messages of an event the owner got.
+func (p *pair) told(event string) int {
+	text, _ := os.ReadFile(p.path("told"))
+	return strings.Count("\n"+string(text), "\nevent "+event+":")
 }
 
 // inSync waits until the agent says that all is in sync.

@@ -110,7 +110,7 @@ func (r *reader) look(path string) {
 	widest, err := r.judge(text)
 	if strings.Contains(path[len(r.root):], "/.releve") {
 		if err != nil {
-			widest, err = 0o600, nil // on its way
+			widest, err = modeOfHead(text), nil // on its way
 		}
 		widest |= 0o600
 	}
@@ -160,6 +160,8 @@ func TestReaderCanFail(t *testing.T) {
 		{"allowed", "allowed\n", 0o644, false},
 		{".releve-tmp-1/half", private[:500], 0o600, false},
 		{".releve-tmp-1/wide", private, 0o644, true},
+		{".releve-tmp-1/halfwide", private[:500], 0o644, true},
+		{".releve-tmp-1/none", "", 0o644, false},
 		{"half", private[:500], 0o600, true},
 		{"dir/longer", private + "x", 0o600, true},
 		{"dir/mixed", private[:500] + strings.Repeat("y", len(private)-500), 0o600, true},

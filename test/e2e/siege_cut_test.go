@@ -47,7 +47,7 @@ func TestSiegeCuts(t *testing.T) {
 	s := newSiege(t, newPair(t, netlab.Options{RTT: 20 * time.Millisecond}), 250, 4000)
 	for left := cuts; left > 0; {
 		began := time.Now()
-		changed := s.burst(t, 1<<30, 10*time.Millisecond)
+		changed := s.beside(t, -1, 10*time.Millisecond)
 		for range min(left, perRound) {
 			left--
 			w := s.ways()[s.r.IntN(6)]

@@ -65,33 +65,41 @@ func (s *siege) settles(t *testing.T, within time.Duration) time.Duration {
 	return time.Since(began)
 }
 
-// burst makes n changes as fast as it can, or at a pace, beside the test. done waits for its end.
-func (s *siege) burst(t *testing.T, n int, pause time.Duration) (done func()) {
+// change makes n changes as fast as it can.
+func (s *siege) change(t *testing.T, n int) {
 	t.Helper()
-	end := make(chan error, 1)
-	stop := make(chan struct{})
+	for range n {
+		if err := s.tree.change(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// beside makes changes beside the test: n of them, or for as long as the test has not called done, one each pause. done
+// returns when no more come.
+func (s *siege) beside(t *testing.T, n int, pause time.Duration) (done func()) {
+	t.Helper()
+	end, enough := make(chan error, 1), make(chan struct{})
 	go func() {
-		tick := time.NewTicker(max(pause, time.Microsecond))
-		defer tick.Stop()
-		for range n {
-			if pause > 0 {
-				select {
-				case <-tick.C:
-				case <-stop:
-					end <- nil
-					return
-				}
-			}
+		for ; n != 0; n-- {
 			if err := s.tree.change(); err != nil {
 				end <- err
 				return
+			}
+			if pause == 0 {
+				continue
+			}
+			select {
+			case <-time.After(pause):
+			case <-enough:
+				n = 1
 			}
 		}
 		end <- nil
 	}()
 	return func() {
 		t.Helper()
-		close(stop)
+		close(enough)
 		if err := <-end; err != nil {
 			t.Fatal(err)
 		}
@@ -137,7 +145,7 @@ func TestSiegeKills(t *testing.T) {
 	midway, lost, known := 0, 0, map[string]bool{}
 	for left := kills; left > 0; {
 		began := time.Now()
-		written := s.burst(t, burst, 0)
+		written := s.beside(t, burst, 0)
 		for range min(left, perBurst) {
 			left--
 			s.moment()

@@ -53,6 +53,12 @@ func Sweep(ctx context.Context) error {
 			case !orphan(filepath.Base(path)):
 			case pattern == "/run/netns/":
 				errs = append(errs, remove(filepath.Base(path)))
+			case pattern == scratch+"/":
+				if err := unmountBelow(path); err != nil {
+					errs = append(errs, err)
+					continue
+				}
+				fallthrough
 			default:
 				errs = append(errs, os.RemoveAll(path))
 			}
