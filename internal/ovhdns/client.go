@@ -47,6 +47,10 @@ type Config struct {
 	// Rate is the calls per second, after a burst of twenty, which is more
 	// than one replacement makes; 4.
 	Rate float64
+
+	// Observe, if set, is told of every call made: its method, and "ok", the
+	// Kind of its error, or "unconfirmed" for a write of unknown effect.
+	Observe func(method, result string) `json:"-"`
 }
 
 // Format prints the endpoint, and nothing of the keys, whatever the verb.
@@ -246,10 +250,28 @@ func (c *client) bounded(ctx context.Context, op string, do func() error) error 
 	defer cancel()
 	c.tr.ctx, c.tr.last = ctx, exchange{}
 	err := do()
-	if err == nil {
-		return nil
+	if err != nil {
+		err = c.describe(op, err)
 	}
-	return c.describe(op, err)
+	if c.cfg.Observe != nil {
+		method, _, _ := strings.Cut(op, " ")
+		c.cfg.Observe(method, outcome(err))
+	}
+	return err
+}
+
+// outcome is what became of a call, in one word.
+func outcome(err error) string {
+	e, ok := errors.AsType[*APIError](err)
+	switch {
+	case err == nil:
+		return "ok"
+	case !ok:
+		return Permanent.String()
+	case e.Unknown:
+		return "unconfirmed"
+	}
+	return e.Kind.String()
 }
 
 // describe makes an APIError of what go-ovh returned and the transport saw.

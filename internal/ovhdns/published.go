@@ -18,6 +18,9 @@ import (
 // udpTries is how often a name server is asked over UDP before TCP.
 const udpTries = 2
 
+// maxTTL is the longest that there is (RFC 2181 §8).
+const maxTTL = 1<<31 - 1
+
 // askTimeout bounds one question to one name server.
 const askTimeout = 2 * time.Second
 
@@ -26,10 +29,16 @@ const askTimeout = 2 * time.Second
 // server: nil where it serves exactly the addresses of want. TTLs are not
 // compared: a server may level those of one set (RFC 2181 §5.2).
 func Published(ctx context.Context, servers []string, name string, want Set) map[string]error {
+	return PublishedWithin(ctx, servers, name, want, maxTTL)
+}
+
+// PublishedWithin is [Published] where the TTLs count: a server must not let
+// resolvers keep any of the addresses for longer than ttl seconds.
+func PublishedWithin(ctx context.Context, servers []string, name string, want Set, ttl int64) map[string]error {
 	errs := make([]error, len(servers))
 	var wg sync.WaitGroup
 	for i, server := range servers {
-		wg.Go(func() { errs[i] = serves(ctx, server, name, want) })
+		wg.Go(func() { errs[i] = serves(ctx, server, name, want, ttl) })
 	}
 	wg.Wait()
 	result := make(map[string]error, len(servers))
@@ -69,7 +78,7 @@ func WaitPublished(ctx context.Context, servers []string, name string, want Set,
 	}
 }
 
-func serves(ctx context.Context, server, name string, want Set) error {
+func serves(ctx context.Context, server, name string, want Set, ttl int64) error {
 	addrs, err := resolve(ctx, server)
 	if err != nil {
 		return err
@@ -84,6 +93,9 @@ func serves(ctx context.Context, server, name string, want Set) error {
 	}
 	if !have.SameTargets(want) {
 		return fmt.Errorf("serves %s", have)
+	}
+	if slices.ContainsFunc(have, func(r Record) bool { return r.TTL > ttl }) {
+		return fmt.Errorf("still serves %s", have)
 	}
 	return nil
 }

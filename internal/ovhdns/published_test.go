@@ -26,6 +26,18 @@ func nameServer(t *testing.T, w *ovhworld.World) (*dnsworld.Server, string) {
 	return s, addr
 }
 
+// TestPublishedWithin: where nothing but the TTLs was to change, the old ones are not what is wanted.
+func TestPublishedWithin(t *testing.T) {
+	w := newWorld(t, ovhworld.Options{}, rows("www", ovhdns.Set{a("192.0.2.1", 300), aaaa("2001:db8::1", 60)})...)
+	_, addr := nameServer(t, w)
+	for ttl, says := range map[int64]string{300: "", 299: "still serves A 192.0.2.1 ttl 300"} {
+		err := ovhdns.PublishedWithin(t.Context(), []string{addr}, site, prod, ttl)[addr]
+		if (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("ttl %d: %v, want %q", ttl, err, says)
+		}
+	}
+}
+
 func TestPublished(t *testing.T) {
 	w := newWorld(t, ovhworld.Options{}, prodRows...)
 	for _, tc := range []struct {

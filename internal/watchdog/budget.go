@@ -18,18 +18,21 @@ const (
 
 // budget is how long, from prod's death, the world may be without the site.
 type budget struct {
+	Site      Site
 	Detection time.Duration
 	Decision  time.Duration
 	API       time.Duration
-	Publish   time.Duration // as measured by the last switch, or else what OVH usually takes
+	Publish   time.Duration // the slowest measured of late, or else what OVH usually takes
 	Measured  bool
 	TTL       time.Duration
 }
 
 // computeBudget is the budget of a site. ttl is the longest that a resolver may keep prod's records; measured is how
-// long the last publication took, or 0.
-func computeBudget(p Probe, ttl, measured time.Duration) budget {
+// long a publication took, or 0.
+func computeBudget(s Site, ttl, measured time.Duration) budget {
+	p := s.Probe
 	b := budget{
+		Site: s,
 		// Prod dies right after a round, and the last round takes as long as it may.
 		Detection: time.Duration(p.Failures)*p.Interval + p.Target.Timeout,
 		// The references and the standby are asked beside the rounds; only a single round is not asked about in advance.
@@ -67,8 +70,12 @@ func (b budget) advice() string {
 		return ""
 	}
 	var out []string
-	if b.TTL > time.Minute {
-		out = append(out, fmt.Sprintf("give prod's records a TTL of 60 in OVH's console (resolvers may keep them for %s now)", short(b.TTL)))
+	own := time.Duration(b.Site.TTL) * time.Second
+	switch {
+	case own > 0 && b.TTL > own:
+		out = append(out, fmt.Sprintf("resolvers may keep prod's records for %s: watchdog prepare %s makes that %s", short(b.TTL), b.Site.Name, short(own)))
+	case b.TTL > time.Minute:
+		out = append(out, fmt.Sprintf("resolvers may keep prod's records for %s: set ttl = 60, and then watchdog prepare %s", short(b.TTL), b.Site.Name))
 	}
 	if b.Detection > 30*time.Second {
 		out = append(out, "lower probe.interval or probe.failures")

@@ -15,7 +15,7 @@ func TestPromise(t *testing.T) {
 	p := Probe{
 		Target: probe.Target{Timeout: time.Duration(defaultTimeout)}, Interval: site.Probe.Interval.D(), Failures: site.Probe.Failures,
 	}
-	b := computeBudget(p, time.Minute, 0)
+	b := computeBudget(Site{Probe: p}, time.Minute, 0)
 	if b.ours() > 45*time.Second {
 		t.Errorf("ours: %s", b.ours())
 	}
@@ -34,11 +34,11 @@ func TestBudget(t *testing.T) {
 		{time.Minute, 4 * time.Second, "1m48s: detection 27s + decision 2s + API 15s + publication 4s (as measured) + TTL 1m; 5m14s at OVH's slowest", ""},
 		{
 			time.Hour, 0, "1h2m34s: detection 27s + decision 2s + API 15s + publication 1m50s (usual with OVH) + TTL 1h; 1h4m14s at OVH's slowest",
-			"give prod's records a TTL of 60 in OVH's console (resolvers may keep them for 1h now)",
+			"resolvers may keep prod's records for 1h: watchdog prepare www.example.net makes that 1m",
 		},
 		{time.Minute, 4 * time.Minute, "5m44s: detection 27s + decision 2s + API 15s + publication 4m (as measured) + TTL 1m; 5m44s at OVH's slowest", "OVH is slow to publish, which is not in our hands"},
 	} {
-		b := computeBudget(p, c.ttl, c.measured)
+		b := computeBudget(Site{Name: "www.example.net", TTL: 60, Probe: p}, c.ttl, c.measured)
 		if b.String() != c.says || b.advice() != c.advice {
 			t.Errorf("%s\n%s\nwant\n%s\n%s", b, b.advice(), c.says, c.advice)
 		}

@@ -209,7 +209,7 @@ const clockTolerance = 15 * time.Second
 
 // api makes the client, and asks for what needs no site. It is nil if the API cannot be used at all.
 func (c *checklist) api(ctx context.Context, cfg *Config) *ovhdns.Client {
-	client, err := newZone(cfg.OVH)
+	client, err := newZone(cfg.OVH, nil)
 	if err != nil {
 		c.bad("correct the [ovh] table", "OVH: %v", err)
 		return nil

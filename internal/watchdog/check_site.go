@@ -176,7 +176,7 @@ func (k siteCheck) budget(ctx context.Context, have failover.Records) {
 	if err != nil {
 		zoneTTL = 0
 	}
-	b := computeBudget(k.site.Probe, longestTTL(have, zoneTTL), k.measured())
+	b := computeBudget(k.site, longestTTL(have, zoneTTL), k.measured())
 	if advice := b.advice(); advice != "" {
 		k.bad(advice, "%s: A FAIL-OVER TAKES LONGER THAN %s: %s", k.site.Name, short(promise), b)
 		return
@@ -187,25 +187,9 @@ func (k siteCheck) budget(ctx context.Context, have failover.Records) {
 	}
 }
 
-// measured is how long the last publication took, as the daemon remembers; 0 if it does not.
+// measured is how long publications took, as the daemon remembers; 0 if it does not.
 func (k siteCheck) measured() time.Duration {
-	text, err := os.ReadFile(store{k.cfg.StateDir}.sitePath(k.site.Name))
-	if err != nil {
-		return 0
-	}
-	st, err := failover.Decode(text)
-	if err != nil {
-		return 0
-	}
-	return publishTime(st)
-}
-
-// publishTime is how long the name servers took to serve the last switch; 0 if they did not yet.
-func publishTime(st failover.State) time.Duration {
-	if l := st.Last; l != nil && !l.Published.IsZero() && !l.Accepted.IsZero() {
-		return l.Published.Sub(l.Accepted)
-	}
-	return 0
+	return newDelays(store{k.cfg.StateDir}).slowest(k.site.Zone)
 }
 
 func recordsOfProd(s Site) failover.Records {

@@ -40,7 +40,7 @@ func TestCheck(t *testing.T) {
 		{"TTL too high", func(w *world) {
 			w.ovh.Edit(zone, func(r []ovhworld.Record) []ovhworld.Record { r[0].TTL = 0; return r })
 		}, 1, []string{
-			"✗ www.example.net: A FAIL-OVER TAKES LONGER THAN 5m", "TTL 1h", "give prod's records a TTL of 60",
+			"✗ www.example.net: A FAIL-OVER TAKES LONGER THAN 5m", "TTL 1h", "watchdog prepare www.example.net makes that 1m",
 		}},
 		{"no refresh right", func(w *world) {
 			w.ovh.AddCredential("app", "consumer", time.Time{}, noRefresh()...)

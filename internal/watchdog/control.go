@@ -47,6 +47,7 @@ func (w *watchdog) control() map[string]report.Command {
 			}
 			return fmt.Sprintf("%s: nothing is switched unasked until %s", s.cfg.Name, clock(until)), nil
 		}),
+		"prepare": obey(func(ctx context.Context, s *site, args []string) (string, error) { return s.prepare(ctx, args) }),
 		"resume": obey(func(ctx context.Context, s *site, _ []string) (string, error) {
 			if err := s.obey(ctx, failover.Order{Kind: failover.OrderResume}); err != nil {
 				return "", err
@@ -115,13 +116,5 @@ func (s *site) obey(ctx context.Context, o failover.Order) error {
 	if err != nil {
 		return err
 	}
-	var refusal *failover.Refusal
-	if errors.As(answer, &refusal) {
-		text := s.cfg.Name + ": refused: " + refusal.Why
-		if refusal.Forcible {
-			text += "; --force overrides this"
-		}
-		return errors.New(text)
-	}
-	return answer
+	return s.refusal(answer)
 }

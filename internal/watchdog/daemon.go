@@ -40,6 +40,8 @@ type watchdog struct {
 	outbox *notify.Outbox
 	sites  []*site
 	word   *word
+	delays *delays
+	calls  *apiCalls
 	hooks  *hooks
 	begun  time.Time
 }
@@ -98,13 +100,14 @@ func assemble(env daemon.Env, cfg *Config, log *slog.Logger, st store) (*watchdo
 		return nil, err
 	}
 	w.alarms = newAlarms(st, w.now, w.outbox.Post, log)
+	w.delays, w.calls = newDelays(st), &apiCalls{}
 	w.home = newHome(cfg.Home, st, w.now)
 	w.home.interval = w.homeInterval
 	w.home.changed = w.homeChanged
 	w.uplink = &uplink{refs: cfg.Uplink, now: w.now, interval: 2 * maxPace, back: w.uplinkBack}
 	w.word = newWord(cfg.Replica.Control, cfg.Sites, log, w.now)
 	w.hooks = newHooks(cfg.Replica, st, hookPace, w.now, w.alarms, log)
-	reader, err := newZone(cfg.OVH)
+	reader, err := newZone(cfg.OVH, w.calls.made)
 	if err != nil {
 		return nil, err
 	}
@@ -125,14 +128,14 @@ func (w *watchdog) close() {
 	}
 }
 
-func newZone(cfg OVH) (*ovhdns.Client, error) {
+func newZone(cfg OVH, observe func(method, result string)) (*ovhdns.Client, error) {
 	roots, err := rootsWith(cfg.CAFile)
 	if err != nil {
 		return nil, err
 	}
 	return ovhdns.New(ovhdns.Config{
 		Endpoint: cfg.Endpoint, ApplicationKey: cfg.ApplicationKey.Reveal(),
-		ApplicationSecret: cfg.ApplicationSecret.Reveal(), ConsumerKey: cfg.ConsumerKey.Reveal(), Roots: roots,
+		ApplicationSecret: cfg.ApplicationSecret.Reveal(), ConsumerKey: cfg.ConsumerKey.Reveal(), Roots: roots, Observe: observe,
 	})
 }
 
@@ -164,14 +167,14 @@ func policyOf(c Site) failover.Policy {
 // newSite remembers what it can of a site. The reader is shared; each site writes through a client of its own, so that
 // one that hangs keeps no other waiting.
 func (w *watchdog) newSite(c Site, reader zone) (*site, error) {
-	writer, err := newZone(w.cfg.OVH)
+	writer, err := newZone(w.cfg.OVH, w.calls.made)
 	if err != nil {
 		return nil, err
 	}
 	s := &site{
 		cfg: c, policy: policyOf(c), target: c.Probe.Target, pace: pace(c.Probe.Interval), endpoint: w.cfg.OVH.Endpoint,
 		log: w.log.With("site", c.Name), now: w.now, store: w.store, home: w.home, uplink: w.uplink,
-		reader: reader, zone: writer, tell: w.outbox.Post, alarms: w.alarms, metrics: newSiteMetrics(),
+		reader: reader, zone: writer, tell: w.outbox.Post, alarms: w.alarms, delays: w.delays, metrics: newSiteMetrics(),
 		inbox: make(chan func(*failover.Observation)), orders: make(chan order, 1),
 		asked: make(chan struct{}, 1), reread: make(chan struct{}, 1),
 		control: w.cfg.Replica.Control, word: w.word.news,

@@ -44,12 +44,13 @@ type home struct {
 
 	hurry chan struct{} // a round is wanted now
 
-	mu   sync.Mutex
-	view homeView
+	mu    sync.Mutex
+	view  homeView
+	moved map[publicip.Family]int // how often each address became another one
 }
 
 func newHome(cfg Home, st store, now func() time.Time) *home {
-	h := &home{cfg: cfg, store: st, now: now, hurry: make(chan struct{}, 1)}
+	h := &home{cfg: cfg, store: st, now: now, hurry: make(chan struct{}, 1), moved: map[publicip.Family]int{}}
 	var old homeView
 	loadJSON(st.homePath(), &old)
 	h.view.IPv4 = start(cfg.IPv4, old.IPv4, now())
@@ -72,6 +73,13 @@ func (h *home) get() homeView {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.view
+}
+
+// changes is how often the address of a family became another one since the start.
+func (h *home) changes(f publicip.Family) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.moved[f]
 }
 
 // run asks for as long as ctx lasts.
@@ -108,6 +116,13 @@ func (h *home) round(ctx context.Context) {
 	}
 	h.mu.Lock()
 	h.view = after
+	for f, a := range map[publicip.Family][2]netip.Addr{
+		publicip.IPv4: {before.IPv4.Address, after.IPv4.Address}, publicip.IPv6: {before.IPv6.Address, after.IPv6.Address},
+	} {
+		if a[0].IsValid() && a[0] != a[1] {
+			h.moved[f]++
+		}
+	}
 	h.mu.Unlock()
 	h.changed(ctx, before, after)
 }

@@ -28,12 +28,13 @@ type commands struct {
 	Status struct {
 		JSON bool `name:"json" help:"As JSON."`
 	} `cmd:"" help:"Show what the running watchdog sees and does."`
-	Failover   orderArgs `cmd:"" help:"Give the name to the standby, until failback."`
-	Failback   orderArgs `cmd:"" help:"Give the name back to prod."`
-	Pause      pauseArgs `cmd:"" help:"Switch nothing unasked for a while, say while prod is being worked on."`
-	Resume     siteArg   `cmd:"" help:"End a pause, or a hold after too many switches."`
-	NotifyTest struct{}  `cmd:"" name:"notify-test" help:"Send a test message through every channel."`
-	Version    struct{}  `cmd:"" help:"Print the version."`
+	Failover   orderArgs   `cmd:"" help:"Give the name to the standby, until failback."`
+	Failback   orderArgs   `cmd:"" help:"Give the name back to prod."`
+	Prepare    prepareArgs `cmd:"" help:"Lower the TTLs of prod's records to the configured one, so that a fail-over is quick."`
+	Pause      pauseArgs   `cmd:"" help:"Switch nothing unasked for a while, say while prod is being worked on."`
+	Resume     siteArg     `cmd:"" help:"End a pause, or a hold after too many switches."`
+	NotifyTest struct{}    `cmd:"" name:"notify-test" help:"Send a test message through every channel."`
+	Version    struct{}    `cmd:"" help:"Print the version."`
 }
 
 type siteArg struct {
@@ -43,6 +44,11 @@ type siteArg struct {
 type orderArgs struct {
 	siteArg
 	Force bool `help:"Even toward a machine that does not answer, or over records of unknown origin."`
+}
+
+type prepareArgs struct {
+	siteArg
+	DryRun bool `help:"Only say what would be written."`
 }
 
 type pauseArgs struct {
@@ -130,13 +136,17 @@ func perform(ctx context.Context, env daemon.Env, command string, args commands)
 		return remote.move(ctx, "failover", args.Failover)
 	case "failback <site>":
 		return remote.move(ctx, "failback", args.Failback)
+	case "prepare <site>":
+		return remote.prepare(ctx, args.Prepare)
 	case "pause <site> <duration>":
 		if args.Pause.Duration <= 0 {
 			return &usageError{"a pause must be longer than nothing"}
 		}
-		return remote.say(ctx, "pause", args.Pause.Site, time.Duration(args.Pause.Duration).String())
+		_, err = remote.say(ctx, "pause", args.Pause.Site, time.Duration(args.Pause.Duration).String())
+		return err
 	case "resume <site>":
-		return remote.say(ctx, "resume", args.Resume.Site)
+		_, err = remote.say(ctx, "resume", args.Resume.Site)
+		return err
 	case "notify-test":
 		return notifyTest(ctx, env, cfg)
 	}

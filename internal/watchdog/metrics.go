@@ -7,6 +7,7 @@ import (
 
 	"releve/internal/failover"
 	"releve/internal/probe"
+	"releve/internal/publicip"
 	"releve/internal/report"
 )
 
@@ -45,6 +46,29 @@ func (m *siteMetrics) switched(w failover.Switch) {
 	m.switches[[2]string{string(w.To), string(w.Trigger)}]++
 }
 
+// apiCalls counts the calls to OVH's API. The zero value is good; it is safe for concurrent use.
+type apiCalls struct {
+	mu    sync.Mutex
+	calls map[[2]string]int // by method and result
+}
+
+func (c *apiCalls) made(method, result string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.calls == nil {
+		c.calls = map[[2]string]int{}
+	}
+	c.calls[[2]string{method, result}]++
+}
+
+func (c *apiCalls) write(out *report.Metrics) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k, n := range c.calls {
+		out.Counter("watchdog_dns_api_requests_total", "Calls to OVH's API, by what became of them.", float64(n), "method", k[0], "result", k[1])
+	}
+}
+
 // writeMetrics answers /metrics.
 func (w *watchdog) writeMetrics(out io.Writer) {
 	var m report.Metrics
@@ -58,6 +82,10 @@ func (w *watchdog) writeMetrics(out io.Writer) {
 			m.Gauge("watchdog_public_ip_info", "Our public address.", 1, "family", family, "ip", ip)
 		}
 	}
+	for family, n := range map[string]int{"ipv4": w.home.changes(publicip.IPv4), "ipv6": w.home.changes(publicip.IPv6)} {
+		m.Counter("watchdog_home_address_changes_total", "How often our public address became another one.", float64(n), "family", family)
+	}
+	w.calls.write(&m)
 	m.Gauge("watchdog_outbox_pending", "Messages not delivered yet.", float64(r.Pending))
 	for _, s := range w.sites {
 		s.writeMetrics(&m, s.get())
@@ -99,8 +127,8 @@ func (s *site) writeMetrics(m *report.Metrics, v siteView) {
 		m.Gauge("watchdog_backup_certificate_expiry_timestamp_seconds", "When the standby's certificate ends.", float64(v.Answer.NotAfter.Unix()), "site", name)
 	}
 	m.Bool("watchdog_dns_in_sync", "Whether the zone holds what we mean it to.", v.ReadErr == nil && st.Intent == nil && !st.Alarms[failover.EventForeignRecords], "site", name)
-	if v.Published > 0 {
-		m.Gauge("watchdog_dns_publish_seconds", "How long the name servers took to serve the last switch.", v.Published.Seconds(), "site", name)
+	if took := s.delays.last(s.cfg.Zone); took > 0 {
+		m.Gauge("watchdog_dns_publish_seconds", "How long the name servers took to serve the last change that OVH accepted.", took.Seconds(), "site", name)
 	}
 	m.Gauge("watchdog_worst_case_seconds", "How long a fail-over may take, as configured and measured.", s.budget(v).total().Seconds(), "site", name)
 	if !v.Rights.Expires.IsZero() {

@@ -25,16 +25,16 @@ func (r remote) client() report.Client {
 	return report.Client{Program: "watchdog", Socket: r.cfg.Status.Socket}
 }
 
-// say has the daemon do something that is done at once.
-func (r remote) say(ctx context.Context, command string, args ...string) error {
+// say has the daemon do something, and prints and returns what it says to that.
+func (r remote) say(ctx context.Context, command string, args ...string) (answer string, err error) {
 	if err := r.knows(args[0]); err != nil {
-		return err
+		return "", err
 	}
 	text, err := r.client().Call(ctx, command, args...)
 	if text != "" {
 		fmt.Fprintln(r.env.Stdout, text)
 	}
-	return err
+	return text, err
 }
 
 func (r remote) knows(site string) error {
@@ -59,62 +59,28 @@ func (r remote) move(ctx context.Context, command string, args orderArgs) error 
 	if args.Force {
 		words = append(words, "force")
 	}
-	if err := r.say(ctx, command, words...); err != nil {
+	if _, err := r.say(ctx, command, words...); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, watchFor, fmt.Errorf("not published after %s; the watchdog goes on trying", watchFor))
-	defer cancel()
-	said := ""
-	for {
-		var st statusReport
-		if err := r.client().Fetch(ctx, &st); err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			return err
-		}
-		done, line, err := progress(st, args.Site, command)
-		if line != said && line != "" {
-			fmt.Fprintln(r.env.Stdout, line)
-			said = line
-		}
-		if done || err != nil {
-			return err
-		}
-		if !wait(ctx, watchEvery, nil) {
-			return context.Cause(ctx)
-		}
-	}
+	return r.watch(ctx, args.Site, func(s siteStatus) (done bool, line string, err error) { return progress(s, command) })
 }
 
 // progress says in one line how far an order has come.
-func progress(st statusReport, name, command string) (done bool, line string, err error) {
-	for _, s := range st.Sites {
-		if s.Name != name {
-			continue
-		}
-		under := map[string]failover.Phase{"failover": failover.Switching, "failback": failover.Returning}[command]
-		to := map[string]failover.Who{"failover": failover.Standby, "failback": failover.Prod}[command]
-		l := s.LastSwitch
-		switch {
-		case s.State != under && s.Serving == to && (l == nil || l.To != to || l.Published == nil):
-			return true, "", nil // it was so already
-		case s.State != under && s.Serving == to:
-			return true, fmt.Sprintf("published after %s: %s serves", short(l.Published.Sub(l.Decided)), whose(to)), nil
-		case s.State != under:
-			return true, "", fmt.Errorf("%s: given up; the state is %s, see watchdog status", name, s.State)
-		}
-		switch u := s.UnderWay; {
-		case u == nil:
-			return false, "", nil // just over: the next look will tell
-		case u.Accepted != nil:
-			return false, fmt.Sprintf("accepted by OVH after %s; waiting for the name servers", short(u.Accepted.Sub(u.Decided))), nil
-		case u.Error != "":
-			return false, "not yet: " + u.Error, nil
-		}
-		return false, "waiting for OVH to accept it", nil
+func progress(s siteStatus, command string) (done bool, line string, err error) {
+	under := map[string]failover.Phase{"failover": failover.Switching, "failback": failover.Returning}[command]
+	to := map[string]failover.Who{"failover": failover.Standby, "failback": failover.Prod}[command]
+	l := s.LastSwitch
+	switch {
+	case s.State != under && s.Serving == to && (l == nil || l.To != to || l.Published == nil):
+		return true, "", nil // it was so already
+	case s.State != under && s.Serving == to:
+		return true, fmt.Sprintf("published after %s: %s serves", short(l.Published.Sub(l.Decided)), whose(to)), nil
+	case s.State != under:
+		return true, "", fmt.Errorf("%s: given up; the state is %s, see watchdog status", s.Name, s.State)
+	case s.UnderWay == nil:
+		return false, "", nil // just over: the next look will tell
 	}
-	return false, "", fmt.Errorf("the running watchdog has no site %q; restart it", name)
+	return false, stage(*s.UnderWay), nil
 }
 
 // status prints what the daemon says of itself.

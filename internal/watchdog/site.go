@@ -31,6 +31,7 @@ type site struct {
 	endpoint string
 	tell     func(notify.Message) error
 	alarms   *alarms
+	delays   *delays
 	metrics  *siteMetrics
 
 	inbox   chan func(*failover.Observation)
@@ -57,18 +58,17 @@ type site struct {
 
 // siteView is what others may know of a site: a moment of it.
 type siteView struct {
-	State     failover.State
-	Standby   failover.Readiness
-	Answer    probe.Result // of the standby
-	Round     round
-	Records   failover.Records // as last read
-	ReadAt    time.Time
-	ReadErr   error // of the last reading
-	ZoneTTL   int64 // the zone's default; 0 = not known
-	Rights    ovhdns.Rights
-	Published time.Duration
-	Unsaved   error
-	Untold    error
+	State   failover.State
+	Standby failover.Readiness
+	Answer  probe.Result // of the standby
+	Round   round
+	Records failover.Records // as last read
+	ReadAt  time.Time
+	ReadErr error // of the last reading
+	ZoneTTL int64 // the zone's default; 0 = not known
+	Rights  ovhdns.Rights
+	Unsaved error
+	Untold  error
 }
 
 func (s *site) get() siteView {
@@ -233,7 +233,7 @@ func hurry(c chan<- struct{}) {
 // publish lets others see.
 func (s *site) publish() {
 	s.set(func(v *siteView) {
-		v.State, v.Standby, v.Published, v.Unsaved, v.Untold = s.state, s.standby, publishTime(s.state), s.unsaved, s.untold
+		v.State, v.Standby, v.Unsaved, v.Untold = s.state, s.standby, s.unsaved, s.untold
 	})
 	if serves := standbyServes(s.state); serves != s.serves {
 		s.serves = serves

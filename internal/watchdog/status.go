@@ -32,6 +32,7 @@ type siteStatus struct {
 	Since       time.Time        `json:"since"` // of the state
 	Records     []recordStatus   `json:"records"`
 	RecordsAt   *time.Time       `json:"records_at"` // when they were read
+	ZoneTTL     int64            `json:"zone_ttl"`   // what TTL 0 stands for; 0 = not known
 	Ready       []failover.Check `json:"ready"`
 	LastSwitch  *switchStatus    `json:"last_switch"`
 	UnderWay    *switchStatus    `json:"under_way"` // what the zone is being made to hold, until it is published
@@ -147,7 +148,7 @@ func (s *site) budget(v siteView) budget {
 	if len(records) == 0 {
 		records = failover.Records{{TTL: s.cfg.TTL}}
 	}
-	return computeBudget(s.cfg.Probe, longestTTL(records, v.ZoneTTL), v.Published)
+	return computeBudget(s.cfg, longestTTL(records, v.ZoneTTL), s.delays.slowest(s.cfg.Zone))
 }
 
 func (s *site) status(v siteView) siteStatus {
@@ -155,7 +156,7 @@ func (s *site) status(v siteView) siteStatus {
 	b := s.budget(v)
 	out := siteStatus{
 		Name: s.cfg.Name, State: st.Phase, Serving: st.Serving, Forced: st.Operator(), Verdict: st.Verdict, Since: st.Since,
-		Records: recordsStatus(v.Records), RecordsAt: timeOrNil(v.ReadAt), Ready: v.Standby.Checks, Term: st.Term,
+		Records: recordsStatus(v.Records), RecordsAt: timeOrNil(v.ReadAt), ZoneTTL: v.ZoneTTL, Ready: v.Standby.Checks, Term: st.Term,
 		Rounds: s.metrics.count(), Failures: st.Failures, Successes: st.Successes, PausedUntil: timeOrNil(st.PausedUntil), HeldUntil: timeOrNil(st.HeldUntil),
 		WorstCase: budgetStatus{b.total().Seconds(), b.worst().Seconds(), b.String()},
 	}

@@ -81,10 +81,14 @@ func (s *site) start(ctx context.Context, in failover.Intent, resume bool) (stop
 // carryOut makes the zone hold what in wants, for as long as it takes or is wanted, and sees it published.
 func (s *site) carryOut(ctx context.Context, in failover.Intent, resume bool) {
 	pause, said := firstPause, ""
+	var accepted time.Time // what was written by us here, for the first time
 	for ctx.Err() == nil {
-		err := s.replace(ctx, in, resume)
+		wrote, err := s.replace(ctx, in, resume)
 		if err == nil {
-			if s.awaitPublication(ctx, in) {
+			if wrote && accepted.IsZero() {
+				accepted = s.now()
+			}
+			if s.awaitPublication(ctx, in, accepted) {
 				return
 			}
 			resume = true // the refresh may not have been heard
@@ -107,8 +111,8 @@ func (s *site) carryOut(ctx context.Context, in failover.Intent, resume bool) {
 	}
 }
 
-// replace writes the zone once.
-func (s *site) replace(ctx context.Context, in failover.Intent, resume bool) error {
+// replace makes the zone hold what in wants, once, and reports whether that took a write.
+func (s *site) replace(ctx context.Context, in failover.Intent, resume bool) (wrote bool, err error) {
 	admitted := false
 	admit := func(have ovhdns.Set) error {
 		admitted = true
@@ -124,13 +128,13 @@ func (s *site) replace(ctx context.Context, in failover.Intent, resume bool) err
 		err = s.admit(ctx, in.Seq, out.After)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	s.alarms.clear(alarmCredential)
 	s.alarms.clear(alarmRights + s.cfg.Zone)
 	s.log.Info("zone written", "to", string(in.To), "records", in.Want.String(), "found", out.Before.String(), "writes", len(out.Writes), "refreshed", out.Refreshed)
 	s.send(ctx, func(o *failover.Observation) { o.Progress = &failover.Progress{Seq: in.Seq, Accepted: true} })
-	return nil
+	return len(out.Writes) > 0, nil
 }
 
 // admit asks the loop whether the write may go on, and returns once the answer is on disk.
@@ -145,6 +149,11 @@ func (s *site) admit(ctx context.Context, seq int, have ovhdns.Set) error {
 		if answer == nil && s.unsaved != nil {
 			answer = fmt.Errorf("%w: %w", errUnsaved, s.unsaved)
 		}
+		if answer == nil {
+			if err := s.store.keepCopy(s.cfg.Name, o.Time, fromSet(have), next.Intent.Want); err != nil {
+				s.log.Error("no copy of the records is kept", "error", err) // beside the one in the state
+			}
+		}
 	})
 	if err != nil {
 		return err
@@ -153,8 +162,8 @@ func (s *site) admit(ctx context.Context, seq int, have ovhdns.Set) error {
 }
 
 // awaitPublication asks the zone's name servers until all serve what was written. It gives up after a while, so that
-// the zone can be refreshed again.
-func (s *site) awaitPublication(ctx context.Context, in failover.Intent) bool {
+// the zone can be refreshed again. accepted is since when OVH has the change to publish, zero if there was none.
+func (s *site) awaitPublication(ctx context.Context, in failover.Intent, accepted time.Time) bool {
 	deadline := s.now().Add(publishAgain)
 	var servers []string
 	for s.now().Before(deadline) {
@@ -163,11 +172,15 @@ func (s *site) awaitPublication(ctx context.Context, in failover.Intent) bool {
 			servers, err = s.nameServers(ctx)
 		}
 		if err == nil {
-			err = late(ovhdns.Published(ctx, servers, s.cfg.Name, toSet(in.Want)))
+			err = late(s.published(ctx, servers, in))
 		}
 		if err == nil {
 			s.epoch.Add(1)
+			if !accepted.IsZero() {
+				s.delays.add(s.cfg.Zone, s.now().Sub(accepted))
+			}
 			s.set(func(v *siteView) { v.Records, v.ReadAt = in.Want, s.now() })
+			hurry(s.reread)
 			return s.send(ctx, func(o *failover.Observation) {
 				o.Progress = &failover.Progress{Seq: in.Seq, Accepted: true, Published: true}
 			})
@@ -180,6 +193,15 @@ func (s *site) awaitPublication(ctx context.Context, in failover.Intent) bool {
 		}
 	}
 	return false
+}
+
+// published asks the name servers for what in wants. Where nothing but the TTLs was to change, they must have.
+func (s *site) published(ctx context.Context, servers []string, in failover.Intent) map[string]error {
+	if in.Follow && in.To == failover.Prod {
+		ttl := longestTTL(in.Want, s.get().ZoneTTL)
+		return ovhdns.PublishedWithin(ctx, servers, s.cfg.Name, toSet(in.Want), int64(ttl.Seconds()))
+	}
+	return ovhdns.Published(ctx, servers, s.cfg.Name, toSet(in.Want))
 }
 
 // nameServers are those to be asked: the configured ones, or what the zone names.
