@@ -28,6 +28,7 @@ type carrier struct {
 
 // cargo is one large file on its way.
 type cargo struct {
+	began   time.Time
 	put     plan.Put
 	cancel  context.CancelFunc
 	carried push.Carried
@@ -57,7 +58,7 @@ func (c *carrier) start(src *tree.Root, put plan.Put, progress push.Progress) {
 		return
 	}
 	ctx, cancel := context.WithCancel(c.ctx)
-	g := &cargo{put: put, cancel: cancel}
+	g := &cargo{began: time.Now(), put: put, cancel: cancel}
 	c.under[put.Path] = g
 	c.goes.Go(func() {
 		defer cancel()
@@ -89,6 +90,21 @@ func (c *carrier) pending() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.under)
+}
+
+// carriesSince reports whether a file has been under way since before at.
+func (c *carrier) carriesSince(at time.Time) bool {
+	if c == nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, g := range c.under {
+		if g.began.Before(at) {
+			return true
+		}
+	}
+	return false
 }
 
 // aside takes the large files out of a plan, for start, but for those that have arrived.

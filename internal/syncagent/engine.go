@@ -27,7 +27,7 @@ const (
 	pruneEvery = time.Hour
 )
 
-// errDue ends a session's following after fullEvery: the replica is listed and compared as after a reconnection.
+// errDue ends a session's following when the replica has to be listed and compared as after a reconnection: see relistAt.
 var errDue = errors.New("a full comparison is due")
 
 // errReread asks for the replica to be listed again: it is not what it was known to be.
@@ -52,6 +52,9 @@ type engine struct {
 	saved      time.Time
 	full       time.Time // of the last comparison of everything
 	pruned     time.Time
+	busy       bool        // requests may be under way that change the replica
+	cutOff     bool        // the last session, or the last process, ended while that was so
+	doubts     []time.Time // when to list the replica again because of that
 	guard      guard
 	carrier    *carrier // nil where one plan after the other is carried out
 	todo       todo
@@ -88,7 +91,7 @@ func (e *engine) run(ctx context.Context) error {
 	if err != nil {
 		e.log.Warn("starting without a record of the last run; the first comparison goes by size and time", "err", err)
 	}
-	e.remembered = remembered
+	e.remembered, e.cutOff = remembered, remembered != nil // how the last process ended is not known
 	defer e.keep()
 
 	if err := e.reopen(); err != nil { // said before there is any backup to say it to
@@ -119,6 +122,7 @@ func (e *engine) run(ctx context.Context) error {
 			continue
 		}
 		if errors.Is(err, sftpipe.ErrConnectionLost) {
+			e.cutOff = e.cutOff || e.busy
 			e.waiting(fmt.Errorf("the connection was lost: %w", err))
 			s.conn.Close() // whatever of it is still alive
 			if e.link.awaitEnd(ctx, s) != nil {
@@ -184,6 +188,7 @@ func (e *engine) follow(ctx context.Context, s *session, watcher *watch.Watcher)
 	if err := e.link.word.holds(); err != nil {
 		return err
 	}
+	e.doubt(time.Now())
 	e.follows++
 	r := push.New(s.lanes, e.folder.Target, e.id+"-"+strconv.Itoa(e.follows), e.folder.Keep)
 	defer r.Close(ctx)
@@ -209,15 +214,18 @@ func (e *engine) follow(ctx context.Context, s *session, watcher *watch.Watcher)
 		if e.todo.due(time.Now()) {
 			continue
 		}
+		e.busy = e.carrier.pending() > 0
 		if err := e.wait(ctx, s, watcher); err != nil {
 			return err
 		}
+		e.busy = true
 	}
 }
 
 // begin opens the source and learns what the replica holds.
 func (e *engine) begin(ctx context.Context, r *push.Replica) error {
 	e.set(stateSyncing)
+	e.busy = true
 	if err := e.reopen(); err != nil {
 		return err
 	}
@@ -266,7 +274,7 @@ func (e *engine) wait(ctx context.Context, s *session, watcher *watch.Watcher) e
 	status := watcher.Status()
 	e.polled = status.Polled > 0
 	e.watched(status)
-	next := e.todo.next(e.full.Add(fullEvery))
+	next := e.todo.next(e.relistAt(time.Now()))
 	waiting, cancel := context.WithDeadline(ctx, next)
 	defer cancel()
 	stop := make(chan struct{})

@@ -10,6 +10,8 @@ type pace struct {
 	fail, failMax time.Duration
 	// retry and retryMax bound the pause between two attempts to connect.
 	retry, retryMax time.Duration
+	// doubt is when the replica is listed again after a session that follows one which was cut off.
+	doubt [2]time.Duration
 	// word is the pause between two looks at the watchdog's word, and two of ours.
 	word time.Duration
 }
@@ -20,6 +22,7 @@ func normalPace() pace {
 		again: 200 * time.Millisecond,
 		fail:  2 * time.Second, failMax: 30 * time.Second,
 		retry: time.Second, retryMax: 30 * time.Second,
-		word: 10 * time.Second,
+		doubt: [2]time.Duration{30 * time.Second, 3 * time.Minute},
+		word:  10 * time.Second,
 	}
 }

@@ -18,11 +18,10 @@ func (e *engine) round(ctx context.Context, r *push.Replica) error {
 	now := time.Now()
 	e.looked = now
 	scope, reason, busy := e.todo.take(now)
-	if now.Sub(e.full) > fullEvery {
-		if !e.full.IsZero() {
-			return errDue
-		}
+	if e.full.IsZero() {
 		scope = plan.Scope{All: true}
+	} else if !now.Before(e.relistAt(now)) {
+		return errDue
 	}
 	if reason != "" {
 		e.log.Info("comparing everything", "why", reason)

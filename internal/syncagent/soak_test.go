@@ -116,7 +116,8 @@ func (h *history) start(t *testing.T) {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: level}))
-	quick := pace{again: 10 * time.Millisecond, fail: 20 * time.Millisecond, failMax: 300 * time.Millisecond, retry: 20 * time.Millisecond, retryMax: 100 * time.Millisecond}
+	quick := pace{again: 10 * time.Millisecond, fail: 20 * time.Millisecond, failMax: 300 * time.Millisecond, retry: 20 * time.Millisecond, retryMax: 100 * time.Millisecond,
+		doubt: [2]time.Duration{500 * time.Millisecond, 3 * time.Second}}
 	h.link = newLink(Backup{Name: "home", Hops: h.hops}, log)
 	h.link.pace = quick
 	h.engine = newEngine(h.folder, h.link, h.state, fmt.Sprint("t", h.starts), log)
