@@ -144,8 +144,11 @@ func Obey(s State, o Observation, p Policy, c Order) (State, error) {
 	var err error
 	switch c.Kind {
 	case OrderPause:
-		if !c.Until.After(o.Time) {
+		switch d := c.Until.Sub(o.Time); {
+		case d <= 0:
 			return was, &Refusal{Why: "a pause must end in the future"}
+		case d > MaxPause:
+			return was, &Refusal{Why: fmt.Sprintf("%d days is the longest pause there is, because one that is forgotten leaves the site without a standby; pause it for %[1]dd or less, and again when that is over", int(MaxPause/day))}
 		}
 		s.PausedUntil = c.Until
 		return s, nil

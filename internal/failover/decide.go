@@ -180,6 +180,14 @@ func (s *State) endOutage(o Observation, p Policy) {
 	}
 }
 
+// acquit takes the owner's word for it that prod, which answers, is good: the
+// outage is over, without the successes that would prove it.
+func (s *State) acquit() {
+	s.Confirmed, s.Wanted = time.Time{}, time.Time{}
+	s.Strikes = 0
+	s.clear(EventCannotSwitch)
+}
+
 // follow keeps the standby's records at the home address.
 func (s *State) follow(o Observation, p Policy) {
 	in := s.Intent

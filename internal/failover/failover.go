@@ -356,6 +356,9 @@ func (s *State) progress(o Observation) {
 		s.Unsettled = false
 		s.clear(EventForeignRecords)
 		s.Foreign = nil
+		if in.To == Prod && in.Trigger == ByHand && s.Verdict == Up {
+			s.acquit()
+		}
 	}
 	if !in.Follow {
 		s.Last.take(*in)

@@ -21,6 +21,9 @@ const (
 	announceAfter = time.Minute
 )
 
+// MaxPause is the longest pause that can be ordered.
+const MaxPause = 35 * day
+
 // State is all that is remembered of a site between two observations. The
 // zero value is not usable; see [New].
 type State struct {

@@ -46,6 +46,8 @@ type Probe struct {
 	Interval  time.Duration
 	Failures  int // in a row: down
 	Successes int // in a row: up
+	Strikes   int // failures, in a row or not: down as well; 0 = only those in a row count
+	Forgive   int // successes in a row, after which the strikes are forgotten; 0 without Strikes
 	CAFile    string
 }
 

@@ -59,6 +59,8 @@ type probeTable struct {
 	Timeout   strictconf.Duration `toml:"timeout"`
 	Failures  int                 `toml:"failures"`
 	Successes int                 `toml:"successes"`
+	Strikes   int                 `toml:"strikes"`
+	Forgive   int                 `toml:"forgive"`
 	Status    []int               `toml:"status"`
 	Body      string              `toml:"body"`
 	CAFile    string              `toml:"ca_file"`

@@ -61,7 +61,7 @@ func isDomain(s string) bool {
 	return len(s) <= 253 && regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])$`).MatchString(s)
 }
 
-func (t probeTable) build(doc *strictconf.Doc, key, site string) Probe {
+func (t *probeTable) build(doc *strictconf.Doc, key, site string) Probe {
 	u := doc.URL(key+".url", t.URL)
 	if u != nil && isDomain(site) && !strings.EqualFold(u.Hostname(), site) {
 		doc.Complain(key+".url", "asks for %q; prod and standby must be asked by the site's own name, %q", u.Hostname(), site)
@@ -75,6 +75,7 @@ func (t probeTable) build(doc *strictconf.Doc, key, site string) Probe {
 	}
 	strictconf.AtLeast(doc, key+".failures", t.Failures, 1)
 	strictconf.AtLeast(doc, key+".successes", t.Successes, 1)
+	t.checkStrikes(doc, key)
 	for i, status := range t.Status {
 		if status < 200 || status > 599 {
 			doc.Complain(strictconf.Index(key+".status", i), "%d is not the status of an answer; they go from 200 to 599", status)
@@ -83,7 +84,24 @@ func (t probeTable) build(doc *strictconf.Doc, key, site string) Probe {
 	doc.OptionalPath(key+".ca_file", t.CAFile)
 	return Probe{
 		Target: probe.Target{URL: u, Timeout: t.Timeout.D(), Status: t.Status, Body: t.body(doc, key+".body")},
-		Prod:   t.prod(doc, key+".prod"), Interval: t.Interval.D(), Failures: t.Failures, Successes: t.Successes, CAFile: t.CAFile,
+		Prod:   t.prod(doc, key+".prod"), Interval: t.Interval.D(), Failures: t.Failures, Successes: t.Successes,
+		Strikes: t.Strikes, Forgive: t.Forgive, CAFile: t.CAFile,
+	}
+}
+
+// checkStrikes sets what is left out: as many good answers forgive as make prod up.
+func (t *probeTable) checkStrikes(doc *strictconf.Doc, key string) {
+	strictconf.AtLeast(doc, key+".strikes", t.Strikes, 0)
+	if t.Strikes > 0 && t.Strikes < t.Failures {
+		doc.Complain(key+".strikes", "%d is less than failures, %d, which then would mean nothing; make it as many at least, or 0", t.Strikes, t.Failures)
+	}
+	if doc.Has(key + ".forgive") {
+		strictconf.AtLeast(doc, key+".forgive", t.Forgive, 1)
+	} else {
+		t.Forgive = t.Successes
+	}
+	if t.Strikes <= 0 {
+		t.Forgive = 0 // there is nothing to forgive
 	}
 }
 

@@ -111,6 +111,8 @@ interval = "5s"
 timeout = "2s"
 failures = 5
 successes = 12
+strikes = 0
+forgive = 12
 status = [200]
 body = ""
 ca_file = ""
@@ -161,6 +163,11 @@ func TestConfigValues(t *testing.T) {
 	}
 	if p := with("prod =", `body = "(?i)welcome"`).Sites[0].Probe; p.Target.Body == nil || !p.Target.Body.MatchString("You are WELCOME") {
 		t.Errorf("body: %v", p.Target.Body)
+	}
+	for text, want := range map[string][2]int{"": {0, 0}, "strikes = 10": {10, 12}, "strikes = 5\nforgive = 3": {5, 3}, "forgive = 3": {0, 0}} {
+		if p := with("prod =", text).Sites[0].Probe; [2]int{p.Strikes, p.Forgive} != want {
+			t.Errorf("%q: strikes %d, forgive %d", text, p.Strikes, p.Forgive)
+		}
 	}
 	if s := with("[ovh]", "[site.standby]\naddress = '192.0.2.7'").Sites[0]; s.StandbyAddress != "192.0.2.7:8080" {
 		t.Errorf("standby: %v", s.StandbyAddress)

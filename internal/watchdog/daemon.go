@@ -157,7 +157,7 @@ func pace(interval time.Duration) time.Duration {
 
 func policyOf(c Site) failover.Policy {
 	return failover.Policy{
-		Failures: c.Probe.Failures, Successes: c.Probe.Successes, Prod: c.Probe.Prod, TTL: c.TTL,
+		Failures: c.Probe.Failures, Successes: c.Probe.Successes, Strikes: c.Probe.Strikes, Forgive: c.Probe.Forgive, Prod: c.Probe.Prod, TTL: c.TTL,
 		Auto: c.Failback.Auto, Stay: c.Failback.Stay, MaxPerDay: c.MaxSwitchesPerDay,
 		Fresh: 2*c.Probe.Interval + c.Probe.Target.Timeout, Gap: max(silence, 5*c.Probe.Interval),
 		StandbyGrace: min(standbyGrace, 24*c.Probe.Interval),

@@ -224,6 +224,13 @@ func TestPause(t *testing.T) {
 	w := newWorld(t)
 	w.start()
 	w.ready()
+	code, _, errs := w.command("pause", name, "36d")
+	if code != 1 || !strings.Contains(errs, "35 days is the longest pause") {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+	if out := w.mustCommand("pause", name, "34d"); !strings.Contains(out, "until ") {
+		t.Errorf("it says: %s", out)
+	}
 	w.mustCommand("pause", name, "1h")
 	w.prod.Stop()
 	w.rounds(8)

@@ -237,7 +237,8 @@ func (s *site) publish() {
 	})
 	if serves := standbyServes(s.state); serves != s.serves {
 		s.serves = serves
-		hurry(s.word) // the agent is to know at once
+		hurry(s.word)  // the agent is to know at once
+		hurry(s.asked) // what is asked of the replica is another thing now
 	}
 }
 
