@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -36,19 +37,55 @@ func (s *State) mayFailOver(o Observation, p Policy) ruling {
 
 // mayFailBack reports whether the name may go back to prod unasked.
 func (s *State) mayFailBack(o Observation, p Policy) ruling {
-	if !p.Auto || s.Forced != Nobody || s.Paused() || !s.HeldUntil.IsZero() ||
-		s.Alarms[EventForeignRecords] || !s.isUp(p) || failed(o.Return) != "" {
+	switch {
+	case !p.Auto || len(s.awaited(o, p)) > 0:
 		return ruling{}
-	}
-	// A standby that is dead itself is not worth staying with.
-	dead := !s.UnreadySince.IsZero() && o.Time.Sub(s.UnreadySince) >= p.StandbyGrace
-	if s.Last != nil && o.Time.Sub(s.Last.Decided) < p.Stay && !dead {
-		return ruling{}
-	}
-	if s.exhausted(o.Time, Prod, p) {
+	case s.exhausted(o.Time, Prod, p):
 		return ruling{hold: true}
 	}
 	return ruling{may: true}
+}
+
+// Awaited is what an automatic fail-back waits for, in words for the owner;
+// nothing where none is to come, or none is in the way.
+func (s State) Awaited(o Observation, p Policy) []string {
+	if !p.Auto || s.Goal != Standby || s.Intent != nil && s.Intent.To == Prod {
+		return nil
+	}
+	return s.awaited(o, p)
+}
+
+func (s *State) awaited(o Observation, p Policy) (out []string) {
+	if s.Forced == Standby {
+		out = append(out, "an order: it was failed over by hand")
+	}
+	if s.Paused() {
+		out = append(out, "the end of the pause")
+	}
+	if !s.HeldUntil.IsZero() {
+		out = append(out, "the end of the hold")
+	}
+	if s.Alarms[EventForeignRecords] {
+		out = append(out, "the zone to be as it is known")
+	}
+	if !s.isUp(p) {
+		out = append(out, fmt.Sprintf("prod's good answers, %d of %d so far", s.Successes, max(p.Successes, p.Forgive, 1)))
+	}
+	// A standby that is dead itself is not worth staying with.
+	if !s.UnreadySince.IsZero() && o.Time.Sub(s.UnreadySince) >= p.StandbyGrace {
+		return out
+	}
+	for _, c := range o.Return {
+		if !c.OK {
+			out = append(out, c.Name+": "+c.Why)
+		}
+	}
+	if s.Last != nil {
+		if left := p.Stay - o.Time.Sub(s.Last.Decided); left > 0 {
+			out = append(out, fmt.Sprintf("the least stay, %s more", left.Round(time.Second)))
+		}
+	}
+	return out
 }
 
 // exhausted reports whether the day has no automatic switch left for to. Once
@@ -170,7 +207,7 @@ func (s *State) endOutage(o Observation, p Policy) {
 	told := s.clear(EventCannotSwitch)
 	switch {
 	case s.Goal == Standby:
-		returns := p.Auto && s.Forced == Nobody && s.HeldUntil.IsZero()
+		returns := p.Auto && s.Forced == Nobody && s.HeldUntil.IsZero() && failed(o.Return) == ""
 		told = !returns
 	case s.Intent == nil || s.Intent.Trigger == Automatic:
 		told = s.clear(EventFailedOver) || told || s.Alarms[EventHeld]

@@ -356,7 +356,7 @@ func (s *State) progress(o Observation) {
 		s.Unsettled = false
 		s.clear(EventForeignRecords)
 		s.Foreign = nil
-		if in.To == Prod && in.Trigger == ByHand && s.Verdict == Up {
+		if in.To == Prod && in.Trigger == ByHand && !in.Follow && s.Verdict == Up {
 			s.acquit()
 		}
 	}

@@ -61,6 +61,9 @@ type Folder struct {
 	Held        int        `json:"held"`          // deletions that wait for approval
 	LastChange  *time.Time `json:"last_change"`   // when something was last pushed, by this run of the agent
 	InSyncSince *time.Time `json:"in_sync_since"` // nil while it is not
+	// Compared is when the agent, while it pushes nothing because the standby serves, last compared the whole source
+	// with what is served: Pending is in how many entries they differ. Nil at any other time, and until it has.
+	Compared *time.Time `json:"compared"`
 }
 
 // FolderState is a folder's state as the agent's status names it.
@@ -243,7 +246,7 @@ func (a Agent) checkFolder(f Folder) error {
 	if f.Pending < 0 || f.Held < 0 {
 		return errors.New("a count is negative")
 	}
-	for _, t := range []*time.Time{f.AsOf, f.LastChange, f.InSyncSince} {
+	for _, t := range []*time.Time{f.AsOf, f.LastChange, f.InSyncSince, f.Compared} {
 		if t != nil && t.After(a.Time) {
 			return fmt.Errorf("%s is after the time of writing, %s", t.Format(time.RFC3339Nano), a.Time.Format(time.RFC3339Nano))
 		}

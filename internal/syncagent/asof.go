@@ -35,6 +35,7 @@ func (s folderStatus) word(now time.Time) pairing.Folder {
 	return pairing.Folder{
 		Name: s.name, State: pairing.FolderState(s.state), AsOf: timeOrNil(asOf.UTC().Round(0)), Pending: s.pending, Held: heldEntries(s.held),
 		LastChange: timeOrNil(s.lastPush.UTC().Round(0)), InSyncSince: timeOrNil(s.inSyncSince.UTC().Round(0)),
+		Compared: timeOrNil(s.compared.UTC().Round(0)),
 	}
 }
 

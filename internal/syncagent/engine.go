@@ -118,7 +118,7 @@ func (e *engine) run(ctx context.Context) error {
 		e.forget()
 		if _, held := errors.AsType[*heldError](err); held {
 			e.waiting(err)
-			e.link.awaitFree(ctx, s)
+			e.stand(ctx, s)
 			continue
 		}
 		if errors.Is(err, sftpipe.ErrConnectionLost) {

@@ -35,16 +35,17 @@ type folderStatus struct {
 	inSyncSince  time.Time // zero while it is not
 	asOf         time.Time // every change until then is on the replica; zero while that is not known
 	lastPush     time.Time
-	problems     []string // what could not be pushed, as sentences
-	tried        bool     // all that is missing on the replica cannot be read, or never rests, at the source
-	unread       []string // what could not be read
-	unwatched    []string // what the watcher complains about
-	lineages     []string // certificates that are being renewed
-	target       []string // what is wrong with the target directory itself
-	err          error    // why it is waiting
-	skipped      int      // sockets, FIFOs, devices
-	watches      int      // directories watched
-	polled       int      // directories read from time to time instead
+	compared     time.Time // while nothing may be pushed: when that was last compared which pending counts; zero = not yet
+	problems     []string  // what could not be pushed, as sentences
+	tried        bool      // all that is missing on the replica cannot be read, or never rests, at the source
+	unread       []string  // what could not be read
+	unwatched    []string  // what the watcher complains about
+	lineages     []string  // certificates that are being renewed
+	target       []string  // what is wrong with the target directory itself
+	err          error     // why it is waiting
+	skipped      int       // sockets, FIFOs, devices
+	watches      int       // directories watched
+	polled       int       // directories read from time to time instead
 	totals       push.Stats
 
 	todoEntries int

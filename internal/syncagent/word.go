@@ -316,7 +316,7 @@ func (w *word) say(now time.Time) []pairing.Folder {
 		if earlier, ok := w.earlier[f.Name]; ok && f.AsOf == nil {
 			folders[i].AsOf = &earlier
 		}
-		for _, t := range []*time.Time{folders[i].AsOf, f.LastChange, f.InSyncSince} {
+		for _, t := range []*time.Time{folders[i].AsOf, f.LastChange, f.InSyncSince, f.Compared} {
 			if t != nil && t.After(now) {
 				*t = now
 			}

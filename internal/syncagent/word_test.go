@@ -81,6 +81,8 @@ func (a *agentWorld) writes() *atomic.Int64 {
 // agent is connected anew and started anew meanwhile, and prod is given the name back.
 func TestStandbyServesAndNothingIsPushed(t *testing.T) {
 	a := newAgentWorld(t)
+	a.pace = normalPace()
+	a.pace.failMax = 100 * time.Millisecond
 	write(t, filepath.Join(a.src, "index.html"), "before")
 	a.watchdogSays(t, pairing.Prod)
 	a.start(t)
@@ -89,6 +91,14 @@ func TestStandbyServesAndNothingIsPushed(t *testing.T) {
 	a.watchdogSays(t, pairing.Standby)
 	a.heldBack(t, `run "watchdog failback www.example.net" on the backup`)
 	writes := a.writes()
+	// What the watchdog is told for its own fail-back: whether prod's files are those that are served.
+	differ := func(n int) func() bool {
+		return func() bool {
+			f, _ := a.said(t).Folder("webroot")
+			return f.Compared != nil && f.Pending == n && f.State == pairing.Waiting
+		}
+	}
+	eventually(t, "word that nothing differs", differ(0))
 	write(t, filepath.Join(a.src, "index.html"), "half restored")
 	must(t, os.WriteFile(filepath.Join(a.dst, "comment"), []byte("by a visitor"), 0o644))
 	a.words(t)
@@ -101,12 +111,17 @@ func TestStandbyServesAndNothingIsPushed(t *testing.T) {
 	a.start(t)
 	a.heldBack(t, "the standby serves www.example.net")
 	a.words(t)
+	eventually(t, "word that two entries differ", differ(2))
 	if n := writes.Load(); n > 0 || a.replica("index.html") != "before" || a.replica("comment") != "by a visitor" {
 		t.Fatalf("%d writes to the replica while the standby serves; it holds %q and %q", n, a.replica("index.html"), a.replica("comment"))
 	}
 
 	a.watchdogSays(t, pairing.Prod)
 	a.identical(t)
+	eventually(t, "no word of a comparison", func() bool {
+		f, _ := a.said(t).Folder("webroot")
+		return f.Compared == nil && f.State == pairing.InSync
+	})
 }
 
 // TestWatchdogIsRemoved: the owner's way out where no watchdog will ever say that prod serves again.

@@ -177,7 +177,7 @@ func (w *watchdog) newSite(c Site, reader zone) (*site, error) {
 		reader: reader, zone: writer, tell: w.outbox.Post, alarms: w.alarms, delays: w.delays, metrics: newSiteMetrics(),
 		inbox: make(chan func(*failover.Observation)), orders: make(chan order, 1),
 		asked: make(chan struct{}, 1), reread: make(chan struct{}, 1),
-		control: w.cfg.Replica.Control, word: w.word.news,
+		control: w.cfg.Replica.Control, word: w.word.news, returns: unasked(c),
 	}
 	if s.target.Roots, err = rootsWith(c.Probe.CAFile); err != nil {
 		return nil, fmt.Errorf("site %s: %w", c.Name, err)

@@ -39,8 +39,8 @@ func (s *site) message(n failover.Notice) notify.Message {
 		m.Subject = name + ": prod answers again"
 		text = []string{fmt.Sprintf("%s has answered %d times in a row.", s.prodNames(), s.policy.Successes)}
 		if s.state.Goal == failover.Standby {
-			text = append(text, "The standby still serves, and goes on until you say otherwise.",
-				"When prod is good again, its data too: "+failback)
+			text = append(text, s.whatKeepsIt()...)
+			text = append(text, "When prod is good again, its data too: "+failback)
 		} else {
 			text = append(text, "It had the name all along. Nothing to do.")
 		}
@@ -94,6 +94,15 @@ func (s *site) message(n failover.Notice) notify.Message {
 	m.Text = strings.Join(text, "\n")
 	m.Severity = severity(n.Event)
 	return m
+}
+
+// whatKeepsIt is why the standby goes on serving although prod answers.
+func (s *site) whatKeepsIt() []string {
+	awaited := s.state.Awaited(s.observe(), s.policy)
+	if len(awaited) == 0 || s.state.Forced != failover.Nobody {
+		return []string{"The standby still serves, and goes on until you say otherwise."}
+	}
+	return []string{"The standby still serves. It fails back by itself after: " + strings.Join(awaited, "; ") + "."}
 }
 
 func (s *site) failedOver(sw failover.Switch, now time.Time) (subject string, text []string) {

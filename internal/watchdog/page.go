@@ -60,6 +60,9 @@ func readySection(s siteStatus) report.Section {
 	for _, c := range s.Ready {
 		sec.Rows = append(sec.Rows, []report.Cell{{Text: c.Name}, {Text: cmp.Or(c.Why, "good"), Tone: good(c.OK)}})
 	}
+	for _, c := range s.Return {
+		sec.Rows = append(sec.Rows, []report.Cell{{Text: "fail-back: " + c.Name}, {Text: c.Why, Tone: good(c.OK)}})
+	}
 	return sec
 }
 

@@ -149,6 +149,9 @@ func (s siteStatus) print(out io.Writer, now time.Time) {
 	for _, c := range s.Ready {
 		fmt.Fprintf(w, "  standby: %s\t%s %s\n", c.Name, tick(c.OK), cmp.Or(c.Why, "good"))
 	}
+	for _, c := range s.Return {
+		fmt.Fprintf(w, "  fail-back: %s\t%s %s\n", c.Name, tick(c.OK), c.Why)
+	}
 	for i, rec := range s.Records {
 		label := "  zone"
 		if i > 0 {

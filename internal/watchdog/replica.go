@@ -105,6 +105,62 @@ func replicaCheck(folder string, maxLag time.Duration, control string, word agen
 	return true, fmt.Sprintf("%s old", short(lag))
 }
 
+const (
+	// agentSilence is how old the agent's word may be to count before a fail-back; it writes every 10 s.
+	agentSilence = time.Minute
+	// comparedFor is how old a comparison may be, by prod's clock. Of a large folder there is one in a few minutes.
+	comparedFor = 15 * time.Minute
+)
+
+// returnChecks is what the agent must have said before the name may go back to prod unasked: of each folder that the
+// site needs, that prod's files are those that the standby serves. A prod that came back half restored would else be
+// shown to the world, and then be pushed over the only good copy.
+func returnChecks(c Site, control string, now time.Time) []failover.Check {
+	if !c.Failback.Auto || len(c.Folders) == 0 {
+		return nil
+	}
+	word := readAgentWord(control)
+	checks := make([]failover.Check, 0, len(c.Folders))
+	for _, f := range c.Folders {
+		check := failover.Check{Name: returnCheckName + f}
+		check.OK, check.Why = returnCheck(f, control, word, now)
+		checks = append(checks, check)
+	}
+	return checks
+}
+
+// returnCheckName begins the names of these checks.
+const returnCheckName = "prod's files of "
+
+// unasked stands for checks that nobody has gone through yet, so that none is taken to have passed.
+func unasked(c Site) []failover.Check {
+	if !c.Failback.Auto || len(c.Folders) == 0 {
+		return nil
+	}
+	return []failover.Check{{Name: "prod's files", Why: "the word of syncagent has not been read yet"}}
+}
+
+func returnCheck(folder, control string, word agentWord, now time.Time) (ok bool, why string) {
+	if word.Err != nil {
+		return replicaCheck(folder, 0, control, word, now, now)
+	}
+	f, known := word.Folder(folder)
+	silent := now.Sub(word.Written)
+	switch {
+	case !known:
+		return replicaCheck(folder, 0, control, word, now, now)
+	case silent > agentSilence:
+		return false, fmt.Sprintf("syncagent on prod has said nothing for %s; is it running there, and does it reach this machine?", short(silent))
+	case f.Compared == nil:
+		return false, "syncagent has not compared them yet with those that are served here"
+	case word.Time.Sub(*f.Compared) > comparedFor:
+		return false, fmt.Sprintf("syncagent compared them with those that are served here %s ago, and not since", short(word.Time.Sub(*f.Compared)))
+	case f.Pending > 0:
+		return false, fmt.Sprintf("they differ from those that are served here in %s (\"syncagent sync --dry-run\" on prod lists them); if they are the right ones: watchdog failback", entries(f.Pending))
+	}
+	return true, "the same as those that are served here"
+}
+
 func folderNames(a pairing.Agent) string {
 	var names []string
 	for _, f := range a.Folders {
@@ -122,4 +178,11 @@ func onlyReplicaFails(checks []failover.Check) bool {
 	isFine := func(c failover.Check) bool { return c.OK || strings.HasPrefix(c.Name, replicaCheckName) }
 	failing := func(c failover.Check) bool { return !c.OK }
 	return slices.ContainsFunc(checks, failing) && !slices.ContainsFunc(checks, func(c failover.Check) bool { return !isFine(c) })
+}
+
+func entries(n int) string {
+	if n == 1 {
+		return "1 entry"
+	}
+	return fmt.Sprintf("%d entries", n)
 }

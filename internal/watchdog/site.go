@@ -46,9 +46,10 @@ type site struct {
 	// The loop's own.
 	state   failover.State
 	standby failover.Readiness
-	unsaved error // why the state in memory is not the one on disk
-	untold  error // why a notice has not been taken by the messenger
-	serves  bool  // the standby, as the agent was told
+	returns []failover.Check // what prod must pass before it gets the name back unasked
+	unsaved error            // why the state in memory is not the one on disk
+	untold  error            // why a notice has not been taken by the messenger
+	serves  bool             // the standby, as the agent was told
 
 	epoch atomic.Int64 // changes with each write; a reading of the zone from before it means nothing
 
@@ -60,6 +61,8 @@ type site struct {
 type siteView struct {
 	State   failover.State
 	Standby failover.Readiness
+	Return  []failover.Check
+	Awaited []string     // what an automatic fail-back waits for
 	Answer  probe.Result // of the standby
 	Round   round
 	Records failover.Records // as last read
@@ -124,10 +127,9 @@ func (s *site) call(ctx context.Context, f func(failover.Observation)) error {
 	}
 }
 
-// observe is what is known. Return is left empty: nothing but prod's own answers is asked before an automatic
-// fail-back.
+// observe is what is known.
 func (s *site) observe() failover.Observation {
-	return failover.Observation{Time: s.now(), Standby: s.standby, Home: s.homeAddrs()}
+	return failover.Observation{Time: s.now(), Standby: s.standby, Return: s.returns, Home: s.homeAddrs()}
 }
 
 // homeAddrs are the addresses that the zone would be given.
@@ -232,7 +234,9 @@ func hurry(c chan<- struct{}) {
 
 // publish lets others see.
 func (s *site) publish() {
+	awaited := s.state.Awaited(s.observe(), s.policy)
 	s.set(func(v *siteView) {
+		v.Return, v.Awaited = s.returns, awaited
 		v.State, v.Standby, v.Unsaved, v.Untold = s.state, s.standby, s.unsaved, s.untold
 	})
 	if serves := standbyServes(s.state); serves != s.serves {

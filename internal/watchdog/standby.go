@@ -34,13 +34,14 @@ func (s *site) lookAtStandby(ctx context.Context) bool {
 		return false
 	}
 	ready := failover.Readiness{Time: began, Checks: checks}
+	returns := returnChecks(s.cfg, s.control, began)
 	s.set(func(v *siteView) { v.Answer = answer })
 	s.send(ctx, func(o *failover.Observation) {
 		if ready.Time.Before(s.standby.Time) {
 			return // two may be under way
 		}
-		s.standby = ready
-		o.Standby = ready
+		s.standby, s.returns = ready, returns
+		o.Standby, o.Return = ready, returns
 	})
 	s.warnOfCertificate(answer)
 	return ready.Ready()

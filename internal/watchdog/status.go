@@ -3,6 +3,7 @@ package watchdog
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"releve/internal/failover"
@@ -34,6 +35,8 @@ type siteStatus struct {
 	RecordsAt   *time.Time       `json:"records_at"` // when they were read
 	ZoneTTL     int64            `json:"zone_ttl"`   // what TTL 0 stands for; 0 = not known
 	Ready       []failover.Check `json:"ready"`
+	Return      []failover.Check `json:"return"`  // what prod must pass before it gets the name back unasked
+	Awaited     []string         `json:"awaited"` // what an automatic fail-back waits for
 	LastSwitch  *switchStatus    `json:"last_switch"`
 	UnderWay    *switchStatus    `json:"under_way"` // what the zone is being made to hold, until it is published
 	Term        int              `json:"term"`
@@ -163,6 +166,9 @@ func (s *site) status(v siteView) siteStatus {
 	if out.Ready == nil {
 		out.Ready = []failover.Check{}
 	}
+	if st.Goal == failover.Standby {
+		out.Return, out.Awaited = v.Return, v.Awaited
+	}
 	if st.Failures > 0 {
 		out.DownSince = timeOrNil(st.DownSince)
 	}
@@ -211,6 +217,9 @@ func (s *site) problems(v siteView, bad func(report.State, string, ...any)) {
 	}
 	if st.Goal == failover.Standby && st.Phase != failover.Switching {
 		bad(report.Degraded, "%s: the standby serves since %s", name, clock(st.Since))
+		if len(v.Awaited) > 0 {
+			bad(report.Degraded, "%s: it fails back by itself after: %s", name, strings.Join(v.Awaited, "; "))
+		}
 	}
 	if st.Alarms[failover.EventForeignRecords] {
 		bad(report.Degraded, "%s: the zone holds records that we did not put there: %s", name, st.Foreign)

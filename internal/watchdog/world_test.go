@@ -254,6 +254,7 @@ type status struct {
 			TTL          int64
 		}
 		Rounds     int
+		Successes  int
 		LastSwitch *struct {
 			Term      int
 			To        string
