@@ -174,7 +174,7 @@ func TestCarry(t *testing.T) {
 		if !w.replica.Carries(put, w.known) {
 			t.Fatal("it is not carried")
 		}
-		c, err := w.replica.Carry(t.Context(), w.root, put, func(int, int64) {})
+		c, err := w.replica.Carry(t.Context(), w.root, put, tree.Entry{}, func(int, int64) {})
 		must(t, err)
 		w.replica.Expect("large", c)
 		all := spooled(t, w)

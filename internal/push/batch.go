@@ -211,25 +211,29 @@ func release(slots chan struct{}) { <-slots }
 func (b *batch) file(ctx context.Context, put plan.Put, to slot, later bool) error {
 	c, arrived := b.carried(put)
 	if arrived {
-		if c.entry != put.Entry {
+		if c.outdated(put.Entry) {
 			b.again(put.Path)
 		}
-		put.Entry, to = c.entry, c.at
-		b.place(b.renameStep(put, to))
+		put.Entry = c.entry
+		if c.at.path == "" {
+			b.attr(put)
+		} else {
+			b.place(b.renameStep(put, c.at))
+		}
 		return nil
 	}
-	s, err := b.sendFile(ctx, put, &to)
+	s, err := b.sendFile(ctx, put, b.was(put), &to)
 	if err != nil {
 		return b.failed(ctx, put.Path, err)
 	}
 	put.Entry = s.entry
 	if s.metaOnly {
+		b.attr(put)
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if to.file != nil { // not needed
 			b.r.ahead.open = append(b.r.ahead.open, to)
 		}
-		b.attrs = append(b.attrs, b.attrStep(put))
 		return nil
 	}
 	st := b.renameStep(put, to)
@@ -245,6 +249,21 @@ func (b *batch) place(st step) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.finish = append(b.finish, st)
+}
+
+// attr has put's mode and times set with the final flight.
+func (b *batch) attr(put plan.Put) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.attrs = append(b.attrs, b.attrStep(put))
+}
+
+// was is what the replica is known to hold in put's place.
+func (b *batch) was(put plan.Put) tree.Entry {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e, _ := b.known.Get(put.Path)
+	return e
 }
 
 // again has p compared anew.

@@ -14,7 +14,8 @@ import (
 // CarrySize is where a file is worth to be carried beside the plans of others, so that none waits for it.
 const CarrySize = stripeSize
 
-// Carried is a file that lies on the replica, whole and checked, but not in its place yet.
+// Carried is a file that lies on the replica, whole and checked, but not in its place yet. Where it turned out to be what
+// lies in its place already, it lies nowhere else.
 type Carried struct {
 	at    slot
 	entry tree.Entry
@@ -26,17 +27,18 @@ func (r *Replica) Carries(put plan.Put, known *plan.Known) bool {
 	return put.Entry.Size >= CarrySize && r.ahead.made && !r.ahead.off && ok && dir.Mode&fs.ModeSetgid == 0
 }
 
-// Carry uploads put's file from src ahead of the plan that puts it in place. Unlike all other methods it may run beside
-// others. Failures are those of Apply; nothing is left on the replica then that Read does not sweep.
-func (r *Replica) Carry(ctx context.Context, src *tree.Root, put plan.Put, progress Progress) (Carried, error) {
+// Carry uploads put's file from src ahead of the plan that puts it in place. was is what the replica is known to hold
+// there. Unlike all other methods it may run beside others. Failures are those of Apply; nothing is left on the replica
+// then that Read does not sweep.
+func (r *Replica) Carry(ctx context.Context, src *tree.Root, put plan.Put, was tree.Entry, progress Progress) (Carried, error) {
 	b := &batch{r: r, src: src, progress: progress}
 	at := slot{path: r.spool() + "/" + r.id + "-" + strconv.FormatUint(r.serial.Add(1), 36), spool: true}
-	s, err := b.sendFile(ctx, put, &at)
+	s, err := b.sendFile(ctx, put, was, &at)
 	if err != nil {
-		return Carried{}, err
+		return Carried{}, r.lacksSpace(ctx, err, uint64(put.Entry.Size))
 	}
 	if s.metaOnly {
-		at.path = "" // nothing lies anywhere: the plan will see that again
+		at.path = ""
 	}
 	return Carried{at, s.entry}, nil
 }
@@ -73,9 +75,18 @@ func (b *batch) carried(put plan.Put) (Carried, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c, ok := b.r.carried[put.Path]
-	if !ok || c.at.path == "" || c.entry.Ino != put.Entry.Ino || c.entry.Dev != put.Entry.Dev || c.entry.Mode != put.Entry.Mode {
+	if !ok || c.entry.Ino != put.Entry.Ino || c.entry.Dev != put.Entry.Dev || c.entry.Mode != put.Entry.Mode {
+		return Carried{}, false
+	}
+	if c.at.path == "" && c.entry.Sum != put.Sum { // what lies in its place is not what it was compared with
 		return Carried{}, false
 	}
 	delete(b.r.carried, put.Path)
 	return c, true
+}
+
+// outdated reports whether the file has changed since it was read.
+func (c Carried) outdated(now tree.Entry) bool {
+	now.Sum = c.entry.Sum
+	return c.entry != now
 }

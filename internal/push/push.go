@@ -72,6 +72,8 @@ type Replica struct {
 	trash   *trash
 	ahead   ahead
 	large   chan struct{} // a slot for each large file on its way
+	deltas  chan struct{} // and for each that is compared with its old version
+	blocks  BlockStore    // may be nil
 	carried map[string]Carried
 	serial  atomic.Uint64
 	scratch sync.Pool // of *[smallFile]byte
@@ -90,7 +92,7 @@ func New(lanes Lanes, target, id string, keep time.Duration) *Replica {
 		lanes.Bulk = lanes.Small
 	}
 	return &Replica{target: target, lanes: lanes, id: id, trash: newTrash(path.Join(target, trashName), id, keep),
-		large: make(chan struct{}, largeAtOnce), carried: map[string]Carried{},
+		large: make(chan struct{}, largeAtOnce), deltas: make(chan struct{}, deltasAtOnce), carried: map[string]Carried{},
 		scratch: sync.Pool{New: func() any { return new([smallFile]byte) }}}
 }
 

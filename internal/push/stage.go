@@ -92,7 +92,7 @@ func (b *batch) fill(ctx context.Context, puts []plan.Put, inside func(string) s
 		}
 		group.Go(func() error {
 			defer release(b.files)
-			s, err := b.sendFile(working, put, &slot{path: inside(put.Path)})
+			s, err := b.sendFile(working, put, tree.Entry{}, &slot{path: inside(put.Path)})
 			if err != nil {
 				return b.failed(working, put.Path, err)
 			}

@@ -128,13 +128,31 @@ func (b *batch) explain(ctx context.Context) error {
 	}
 	sizes := b.sizes()
 	for i, f := range b.out.Failed {
-		// The part of a large file that was written has been removed again: the disk need not look full now.
-		const little = 1 << 20
 		if need := sizes[f.Path]; free < max(need, little) {
-			b.out.Failed[i].Err = fmt.Errorf("%w: %d MiB free, %d MiB needed (%w)", ErrNoSpace, free>>20, (need+1<<20-1)>>20, f.Err)
+			b.out.Failed[i].Err = noSpace(free, need, f.Err)
 		}
 	}
 	return nil
+}
+
+// little is what a disk that is full need not lack: the part of a file that was written has been removed again.
+const little = 1 << 20
+
+// lacksSpace is explain for one file that needs so many bytes.
+func (r *Replica) lacksSpace(ctx context.Context, err error, need uint64) error {
+	status, opaque := errors.AsType[*sftpipe.StatusError](err)
+	if !opaque || status.Code != sftpipe.StatusFailure {
+		return err
+	}
+	free, asked := r.free(ctx)
+	if asked != nil || free >= max(need, little) {
+		return err
+	}
+	return noSpace(free, need, err)
+}
+
+func noSpace(free, need uint64, err error) error {
+	return fmt.Errorf("%w: %d MiB free, %d MiB needed (%w)", ErrNoSpace, free>>20, (need+1<<20-1)>>20, err)
 }
 
 // sizes is what each file of the plan needs on the replica, in bytes.

@@ -38,24 +38,30 @@ type sent struct {
 }
 
 // sendFile uploads the source file of put to the name that to gives, where nothing may lie yet but the file that to has
-// open, and proves that what was read is one state of the file: it is looked at before and after. On failure nothing is
-// left there.
-func (b *batch) sendFile(ctx context.Context, put plan.Put, to *slot) (sent, error) {
+// open, and proves that what was read is one state of the file: it is looked at before and after. was is what the replica
+// is known to hold in its place. On failure nothing is left there.
+func (b *batch) sendFile(ctx context.Context, put plan.Put, was tree.Entry, to *slot) (sent, error) {
 	for try := 1; ; try++ {
-		s, err := b.sendOnce(ctx, put, to, try == tries)
+		s, err := b.sendOnce(ctx, put, was, to, try == tries)
 		if !errors.Is(err, ErrUnsettled) || try == tries {
 			return s, err
 		}
 	}
 }
 
-func (b *batch) sendOnce(ctx context.Context, put plan.Put, to *slot, last bool) (sent, error) {
+func (b *batch) sendOnce(ctx context.Context, put plan.Put, was tree.Entry, to *slot, last bool) (sent, error) {
 	f, before, err := b.src.OpenFile(put.Path)
 	if err != nil {
 		return sent{}, fmt.Errorf("%w: %w", ErrSource, err)
 	}
 	defer f.Close()
-	looked := time.Now()
+	l := look{file: f, entry: before, at: time.Now()}
+	if before.Size >= CarrySize {
+		if err := l.rest(ctx); err != nil {
+			return sent{}, err
+		}
+		before = l.entry
+	}
 
 	var in io.ReadSeeker = f
 	if before.Size <= smallFile {
@@ -67,26 +73,36 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, to *slot, last bool)
 		}
 		in = bytes.NewReader(buf[:n])
 	}
-	if put.Sum != [sha256.Size]byte{} && before.Size == put.Entry.Size && before.Size <= hashFirst {
+	if old := b.r.base(was, before); old != nil {
+		if s, err := b.sendChanges(ctx, put, was, old, to, l, last); !errors.Is(err, errWhole) {
+			return s, err
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return sent{}, fmt.Errorf("%w: %w", ErrSource, err)
+		}
+	} else if put.Sum != [sha256.Size]byte{} && before.Size == put.Entry.Size && before.Size <= hashFirst {
 		if same, err := hashes(in, put.Sum); err != nil {
 			return sent{}, fmt.Errorf("%w: %w", ErrSource, err)
 		} else if same && unchanged(f, before) {
 			before.Sum = put.Sum
-			return sent{entry: ripe(before, looked), metaOnly: true}, nil
+			return sent{entry: ripe(before, l.at), metaOnly: true}, nil
 		}
 	}
 
-	content := &reader{from: in, left: before.Size, hash: sha256.New(), read: func(n int) { b.progress(0, int64(n)) }}
+	content := &reader{from: in, left: before.Size, hash: sha256.New(), read: b.read}
+	if b.r.remembers(before.Size) {
+		content.blocks = newBlockSums(before.Size)
+	}
 	n, err := b.send(ctx, to, content, before)
+	if err == nil && n == before.Size {
+		if s, ok := l.prove(n, content.sum(), last); ok {
+			if content.blocks != nil {
+				b.r.blocks.Save(s.entry.Sum, content.blocks.blocks())
+			}
+			return s, nil
+		}
+	}
 	switch {
-	case err == nil && n == before.Size && unchanged(f, before) && (!racy(before, looked) || again(f, content)):
-		before.Sum = [sha256.Size]byte(content.hash.Sum(nil))
-		return sent{entry: ripe(before, looked)}, nil
-	case err == nil && n == before.Size && last && grown(f, before) && again(f, content):
-		// A log that never rests: what was read is what it held when it was looked at.
-		before.Sum = [sha256.Size]byte(content.hash.Sum(nil))
-		before.CTime = 0
-		return sent{entry: before}, nil
 	case err == nil:
 		err = ErrUnsettled
 	case content.err != nil:
@@ -97,6 +113,46 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, to *slot, last bool)
 		b.r.lanes.Small.Do(ctx, sftpipe.Remove(to.path))
 	}
 	return sent{}, err
+}
+
+func (b *batch) read(n int) { b.progress(0, int64(n)) }
+
+// errWhole: the file has to be sent whole.
+var errWhole = errors.New("the file has to be sent whole")
+
+// sendChanges is sendOnce for a file of which the replica has an old version. errWhole says that it came to nothing.
+func (b *batch) sendChanges(ctx context.Context, put plan.Put, was tree.Entry, old *Blocks, to *slot, l look, last bool) (sent, error) {
+	got, err := b.r.sendDelta(ctx, l.file, l.entry, b.r.abs(put.Path), to.path, was, old, b.read)
+	if err == nil || errors.Is(err, errSame) {
+		s, ok := l.prove(got.n, got.sum, last)
+		switch {
+		case !ok:
+			err = ErrUnsettled
+		case err != nil && s.entry.Sum != was.Sum:
+			err = errWhole // it cannot be: the hashes are wrong
+		case err == nil:
+			b.r.blocks.Save(s.entry.Sum, got.blocks)
+			return s, nil
+		default:
+			s.metaOnly = true
+			b.r.lanes.Small.Do(ctx, sftpipe.Remove(to.path))
+			return s, nil
+		}
+	}
+	if got != nil {
+		b.progress(0, -got.n)
+	}
+	if fatal(ctx, err) {
+		return sent{}, err
+	}
+	b.r.lanes.Small.Do(ctx, sftpipe.Remove(to.path))
+	if errors.Is(err, ErrSource) || errors.Is(err, ErrUnsettled) {
+		return sent{}, err
+	}
+	if err := b.r.lacksSpace(ctx, err, uint64(l.entry.Size)); errors.Is(err, ErrNoSpace) {
+		return sent{}, err
+	}
+	return sent{}, errWhole
 }
 
 // send writes content to a slot.
@@ -133,6 +189,51 @@ func (b *batch) lane(ctx context.Context, size int64) *sftpipe.Client {
 	return b.r.lanes.Small
 }
 
+// look is a look at an open source file.
+type look struct {
+	file  *os.File
+	entry tree.Entry
+	at    time.Time
+}
+
+// rest waits until a later change is sure to show in the change time, and looks again: that takes less than to read a
+// large file twice, which is what it would take to know otherwise.
+func (l *look) rest(ctx context.Context) error {
+	if !racy(l.entry, l.at) {
+		return nil
+	}
+	pause := time.NewTimer(min(clockTick, clockTick-l.at.Sub(time.Unix(0, l.entry.CTime))))
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	at := time.Now()
+	e, err := tree.Stat(l.file)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrSource, err)
+	}
+	l.entry, l.at = e, at
+	return nil
+}
+
+// prove says whether the n bytes that were read since the look, and have this sum, are one state of the file. last is
+// for a log that never rests: what was read is what it held when it was looked at.
+func (l *look) prove(n int64, sum [sha256.Size]byte, last bool) (sent, bool) {
+	before := l.entry
+	before.Sum = sum
+	switch {
+	case n != before.Size:
+	case unchanged(l.file, before) && (!racy(before, l.at) || again(l.file, n, sum)):
+		return sent{entry: ripe(before, l.at)}, true
+	case last && grown(l.file, before) && again(l.file, n, sum):
+		before.CTime = 0
+		return sent{entry: before}, true
+	}
+	return sent{}, false
+}
+
 // ripe is e as it may be remembered. A change within a clock tick of the look would leave the change time as it is, so
 // an entry that changed just before it was looked at is remembered without: the next comparison hashes it.
 func ripe(e tree.Entry, looked time.Time) tree.Entry {
@@ -147,12 +248,12 @@ func racy(e tree.Entry, looked time.Time) bool { return looked.UnixNano()-e.CTim
 
 // again reads again what was read, and reports whether it is still the same: then what went by was one state of the file
 // and no mixture of two.
-func again(f *os.File, read *reader) bool {
+func again(f *os.File, size int64, sum [sha256.Size]byte) bool {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return false
 	}
-	sum, n, err := tree.Hash(io.LimitReader(f, read.done))
-	return err == nil && n == read.done && sum == [sha256.Size]byte(read.hash.Sum(nil))
+	got, n, err := tree.Hash(io.LimitReader(f, size))
+	return err == nil && n == size && got == sum
 }
 
 func unchanged(f *os.File, before tree.Entry) bool {
@@ -180,13 +281,16 @@ func hashes(in io.ReadSeeker, sum [sha256.Size]byte) (bool, error) {
 // reader reads no more of a file than it had when it was looked at, hashes what goes by, and remembers its own errors:
 // they are the source's, not the connection's.
 type reader struct {
-	from io.Reader
-	left int64
-	done int64
-	hash hash.Hash
-	err  error
-	read func(n int)
+	from   io.Reader
+	left   int64
+	done   int64
+	hash   hash.Hash
+	blocks *blockSums // nil where they are of no use
+	err    error
+	read   func(n int)
 }
+
+func (r *reader) sum() [sha256.Size]byte { return [sha256.Size]byte(r.hash.Sum(nil)) }
 
 func (r *reader) Read(p []byte) (int, error) {
 	if r.left <= 0 {
@@ -197,6 +301,9 @@ func (r *reader) Read(p []byte) (int, error) {
 	}
 	n, err := r.from.Read(p)
 	r.hash.Write(p[:n])
+	if r.blocks != nil {
+		r.blocks.Write(p[:n])
+	}
 	r.left -= int64(n)
 	r.done += int64(n)
 	r.read(n)

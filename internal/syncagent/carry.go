@@ -47,8 +47,8 @@ func (c *carrier) close() {
 	c.goes.Wait()
 }
 
-// start sends put's file. If an older version is under way that is given up instead, and its end is news.
-func (c *carrier) start(src *tree.Root, put plan.Put, progress push.Progress) {
+// start sends put's file, in whose place the replica is known to hold was. If an older version is under way that is given up instead, and its end is news.
+func (c *carrier) start(src *tree.Root, put plan.Put, was tree.Entry, progress push.Progress) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if old := c.under[put.Path]; old != nil {
@@ -62,7 +62,7 @@ func (c *carrier) start(src *tree.Root, put plan.Put, progress push.Progress) {
 	c.under[put.Path] = g
 	c.goes.Go(func() {
 		defer cancel()
-		g.carried, g.err = c.r.Carry(ctx, src, put, progress)
+		g.carried, g.err = c.r.Carry(ctx, src, put, was, progress)
 		c.mu.Lock()
 		c.arrived = append(c.arrived, g)
 		c.mu.Unlock()

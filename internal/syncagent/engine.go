@@ -40,6 +40,7 @@ type engine struct {
 	link    *link
 	log     *slog.Logger
 	memory  *memory
+	blocks  blockStore
 	id      string // of this process, for temporary names
 	pace    pace
 	follows int // how often the folder was begun to be followed
@@ -75,6 +76,7 @@ func newEngine(f Folder, l *link, stateDir, id string, log *slog.Logger) *engine
 		link:   l,
 		log:    log.With("folder", f.Name, "backup", l.backup.Name),
 		memory: newMemory(filepath.Join(stateDir, "record-"+f.Name+"-"+l.backup.Name), f.Source+"\x00"+l.backup.Name+"\x00"+f.Target),
+		blocks: blockStore{filepath.Join(stateDir, "blocks-"+f.Name+"-"+l.backup.Name), log.With("folder", f.Name, "backup", l.backup.Name)},
 		id:     id,
 		pace:   normalPace(),
 		failed: map[string]error{},
@@ -245,6 +247,7 @@ func (e *engine) begin(ctx context.Context, r *push.Replica) error {
 		e.log.Warn("after a crash the first comparison will be slow", "err", err)
 	}
 	r.Before(e.memory.flush)
+	r.Remember(e.blocks)
 	e.full = time.Time{}
 	e.todo.everything()
 	return nil
@@ -336,6 +339,9 @@ func (e *engine) upkeep(ctx context.Context, r *push.Replica) error {
 		return nil
 	}
 	e.pruned = now
+	if err := e.blocks.prune(e.known, now); err != nil {
+		e.log.Warn("could not remove old block hashes", "err", err)
+	}
 	if err := r.Prune(ctx, now); err != nil {
 		if errors.Is(err, sftpipe.ErrConnectionLost) {
 			return err

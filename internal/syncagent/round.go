@@ -50,7 +50,8 @@ func (e *engine) round(ctx context.Context, r *push.Replica) error {
 		return err
 	}
 	for _, put := range large {
-		e.carrier.start(e.root, put, e.progress)
+		was, _ := e.known.Get(put.Path)
+		e.carrier.start(e.root, put, was, e.progress)
 	}
 	if err := r.Forget(ctx); err != nil {
 		return err

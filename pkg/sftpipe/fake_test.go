@@ -162,6 +162,8 @@ func (f *fake) answer(w wire) []byte {
 		return packet(byte(104), w.id, uint32(1), "/name", "", uint32(0))
 	case 200:
 		switch w.str(0) {
+		case "copy-data":
+			f.copied(w)
 		case "limits@openssh.com":
 			return packet(byte(201), w.id, uint64(262144), uint64(261120), uint64(261120), uint64(100))
 		case "statvfs@openssh.com":

@@ -25,6 +25,11 @@ type stream struct {
 	last      *flight   // the one that ends with the CLOSE
 	stat      *Attrs    // of the file, after the last WRITE
 
+	old     *File // that parts are copied from, and what it was
+	was     Attrs
+	copied  bool  // something was
+	copying int64 // bytes the server was asked to copy and has not answered for
+
 	finishing bool // the file is this stream's alone and ends with it
 	fresh     bool // nothing was sent about the file yet: it may take the urgent lane
 }
@@ -132,9 +137,12 @@ func (s *stream) finish(attrs Attrs, sync, stat bool) error {
 	if s.fresh && (s.buf == nil || len(s.buf.b) <= urgentData) {
 		s.lane = s.f.c.urgent
 	}
-	reqs, err := s.write(make([]Request, 0, 5))
+	reqs, err := s.write(make([]Request, 0, 7))
 	if err != nil {
 		return err
+	}
+	if s.copied {
+		reqs = append(reqs, Request{op: opFstat, path: s.old.path, handle: s.old.handle})
 	}
 	about := func(op op) Request { return Request{op: op, path: s.f.path, handle: s.f.handle} }
 	if sync {
@@ -148,8 +156,17 @@ func (s *stream) finish(attrs Attrs, sync, stat bool) error {
 	if stat {
 		reqs = append(reqs, about(opFstat))
 	}
-	s.last = newFlight(s.lane, append(reqs, about(opClose))...)
+	s.last = newFlight(s.lane, append(reqs, s.closes()...)...)
 	return s.send(s.last)
+}
+
+// closes ends what is the stream's.
+func (s *stream) closes() []Request {
+	reqs := []Request{{op: opClose, path: s.f.path, handle: s.f.handle}}
+	if s.old != nil {
+		reqs = append(reqs, Request{op: opClose, path: s.old.path, handle: s.old.handle})
+	}
+	return reqs
 }
 
 // close sends the CLOSE on its own, after an error.
@@ -158,7 +175,7 @@ func (s *stream) close() {
 		s.f.c.recycle(s.buf)
 		s.buf = nil
 	}
-	fl := newFlight(s.lane, Request{op: opClose, path: s.f.path, handle: s.f.handle})
+	fl := newFlight(s.lane, s.closes()...)
 	fl.kept = true
 	s.f.c.enqueue(fl)
 	s.flights = append(s.flights, fl)
@@ -191,7 +208,19 @@ func (s *stream) reap() error {
 	s.flights = s.flights[1:]
 	for i := range fl.reqs {
 		req, r := &fl.reqs[i], &fl.replies[i]
+		err := r.err
 		switch {
+		case req.op == opCopyData:
+			s.copying -= int64(req.n)
+			err = copyError(req, r, &fl.replies[i+1])
+			s.holed = s.holed || err != nil
+			if !s.holed {
+				s.confirmed += int64(req.n)
+			}
+		case req.op == opFstat && i > 0 && fl.reqs[i-1].op == opCopyData:
+			continue // the copy's
+		case req.op == opFstat && s.copied && req.handle == s.old.handle:
+			err = s.sourceError(r)
 		case req.op == opWrite:
 			s.unacked -= int(req.n)
 			s.holed = s.holed || r.err != nil
@@ -205,7 +234,7 @@ func (s *stream) reap() error {
 			continue // some hosts deny it; the replies to the WRITEs are then all we have
 		}
 		if s.err == nil {
-			s.err = r.err
+			s.err = err
 		}
 	}
 	return nil
@@ -238,7 +267,7 @@ func (s *stream) abandon() {
 	s.flights = nil
 	if s.last != nil && s.last.sent == 0 && s.last.left > 0 {
 		// The flight that would have closed the file was withdrawn.
-		fl := newFlight(s.lane, Request{op: opClose, path: s.f.path, handle: s.f.handle})
+		fl := newFlight(s.lane, s.closes()...)
 		fl.kept, fl.abandoned = true, true
 		c.enqueueLocked(fl)
 	}

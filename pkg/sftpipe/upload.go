@@ -58,6 +58,17 @@ func (c *Client) Upload(ctx context.Context, path string, r io.Reader, attrs Att
 // content was written by other means; then the size is compared only if attrs
 // has one.
 func (f *File) Finish(ctx context.Context, r io.Reader, attrs Attrs, opts ...UploadOption) (n int64, err error) {
+	return f.finish(ctx, attrs, opts, func(s *stream) (bool, error) {
+		if r == nil {
+			return false, nil
+		}
+		return true, s.copy(r)
+	})
+}
+
+// finish has produce put the content into a stream, and ends the upload. produce
+// reports whether what it gave is all that the file holds.
+func (f *File) finish(ctx context.Context, attrs Attrs, opts []UploadOption, produce func(*stream) (all bool, err error)) (n int64, err error) {
 	o := uploadOptions{window: defaultWindow}
 	for _, opt := range opts {
 		opt(&o)
@@ -72,12 +83,13 @@ func (f *File) Finish(ctx context.Context, r io.Reader, attrs Attrs, opts ...Upl
 	s.finishing, s.fresh = true, !f.used
 	f.mu.Unlock()
 
-	if r != nil {
-		err = s.copy(r)
-	}
+	all, err := produce(s)
 	size, sized := attrs.Size, attrs.Has&HasSize != 0
-	if err == nil && r != nil {
-		total := uint64(s.off) + uint64(len(s.buf.b))
+	if err == nil && all {
+		total := uint64(s.off)
+		if s.buf != nil {
+			total += uint64(len(s.buf.b))
+		}
 		if sized && total != size {
 			err = fmt.Errorf("upload %q: source gave %d bytes, expected %d", f.path, total, size)
 		}
