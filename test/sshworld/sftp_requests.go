@@ -271,23 +271,42 @@ func (s *sftpServer) remove(p string, dir bool) error {
 	return s.root.Remove(p)
 }
 
-// copyData copies between two open files; a length of zero means up to the end.
+// copyData copies between two open files; a length of zero means up to the end. It does so in pieces, before each of which
+// a fault of "copy-write" is asked for. As with sftp-server, what goes wrong with the last piece is not told.
 func (s *sftpServer) copyData(m *message) error {
 	from, fromOk := s.handles[m.str()]
-	offset, n := m.u64(), m.u64()
+	offset, left := m.u64(), m.u64()
 	to, toOk := s.handles[m.str()]
 	at := m.u64()
-	if !fromOk || !toOk || from.dir || to.dir || from == to {
-		return errBadHandle
+	if !fromOk || !toOk || from.dir || to.dir || from.path == to.path {
+		return errCopy
 	}
 	return s.do(m, "copy-data", to.path, func() error {
-		if n == 0 {
-			n = math.MaxInt64
+		toEnd := left == 0
+		if toEnd {
+			left = math.MaxUint64
 		}
-		_, err := io.Copy(io.NewOffsetWriter(to.file, int64(at)), io.NewSectionReader(from.file, int64(offset), int64(n)))
+		var err error
+		for buf := make([]byte, 64<<10); left > 0 && err == nil; {
+			n := min(uint64(len(buf)), left)
+			left -= n
+			var got int
+			if got, err = from.file.ReadAt(buf[:n], int64(offset)); got > 0 {
+				if err = s.fault("copy-write", to.path); err == nil {
+					_, err = to.file.WriteAt(buf[:got], int64(at))
+				}
+			}
+			offset, at = offset+uint64(got), at+uint64(got)
+		}
+		if left == 0 || toEnd && errors.Is(err, io.EOF) {
+			return nil
+		}
 		return err
 	})
 }
+
+// errCopy is what sftp-server answers to handles that it cannot copy between.
+var errCopy = syscall.EIO
 
 // realpath follows all links in p. Its last element need not exist.
 func (s *sftpServer) realpath(p string) (string, error) {
