@@ -55,12 +55,11 @@ type deltaWorld struct {
 	shelf *shelf
 	mu    sync.Mutex
 	fault func(op, path string) error
-	seen  map[string]int // requests since the last push began
 }
 
 func newDeltaWorld(t *testing.T, without ...string) *deltaWorld {
 	t.Helper()
-	d := &deltaWorld{shelf: &shelf{blocks: map[[32]byte]*push.Blocks{}}, seen: map[string]int{}}
+	d := &deltaWorld{shelf: &shelf{blocks: map[[32]byte]*push.Blocks{}}}
 	near, far := net.Pipe()
 	d.conn = &counting{Conn: near}
 	root, err := os.OpenRoot("/")
@@ -70,7 +69,6 @@ func newDeltaWorld(t *testing.T, without ...string) *deltaWorld {
 		sshworld.ServeSFTP(far, root, without, func(op, path string) error {
 			d.mu.Lock()
 			defer d.mu.Unlock()
-			d.seen[op]++
 			if d.fault != nil {
 				return d.fault(op, path)
 			}
@@ -96,9 +94,6 @@ func (d *deltaWorld) large() string { return filepath.Join(d.src, "large") }
 // pushed pushes and returns how many bytes that took.
 func (d *deltaWorld) pushed(t fataler) int64 {
 	t.Helper()
-	d.mu.Lock()
-	clear(d.seen)
-	d.mu.Unlock()
 	before := d.conn.sent.Load()
 	for range 3 {
 		out := d.push(t)
@@ -110,12 +105,6 @@ func (d *deltaWorld) pushed(t fataler) int64 {
 		}
 	}
 	return d.conn.sent.Load() - before
-}
-
-func (d *deltaWorld) requests(op string) int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.seen[op]
 }
 
 // edit changes the bytes of a file from off on.

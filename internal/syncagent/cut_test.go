@@ -63,8 +63,24 @@ func (d *deaf) Write(p []byte) (int, error) {
 func serve(t *testing.T, dir string, bytes, request int64, look ...func()) (client *sftpipe.Client, join func()) {
 	t.Helper()
 	near, far := net.Pipe()
-	up, down := &cutting{Conn: near}, &deaf{Conn: far}
+	up := &cutting{Conn: near}
 	up.left.Store(bytes)
+	return serveOn(t, dir, up, far, request, look...)
+}
+
+// serveCounting is serve without an end, but it takes from left what is sent.
+func serveCounting(t *testing.T, dir string, left int64) (client *sftpipe.Client, up *cutting) {
+	t.Helper()
+	near, far := net.Pipe()
+	up = &cutting{Conn: near}
+	up.left.Store(left)
+	client, _ = serveOn(t, dir, up, far, -1)
+	return client, up
+}
+
+func serveOn(t *testing.T, dir string, up *cutting, far net.Conn, request int64, look ...func()) (client *sftpipe.Client, join func()) {
+	t.Helper()
+	near, down := up.Conn, &deaf{Conn: far}
 	var requests atomic.Int64
 	fault := func(string, string) error {
 		for _, f := range look {
