@@ -4,10 +4,12 @@ import (
 	"maps"
 	"net"
 	"net/mail"
+	"net/netip"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"releve/internal/strictconf"
 )
@@ -17,6 +19,11 @@ type Config struct {
 	Type   string   `toml:"type"`   // one of [Types]
 	Name   string   `toml:"name"`   // in messages and metrics; the type where empty
 	Events []string `toml:"events"` // only these; empty = all
+
+	MinSeverity string              `toml:"min_severity"` // info (also when empty), warning, critical
+	Remind      strictconf.Duration `toml:"remind"`       // between reminders of what lasts; 0 = none
+	Subject     string              `toml:"subject"`      // a template, see [Channels]; empty = as the program words it
+	Text        string              `toml:"text"`         // likewise
 
 	// A secret, because with discord, slack and many webhooks whoever knows the URL may write.
 	URL      strictconf.Secret            `toml:"url"`
@@ -108,10 +115,20 @@ func ValidateAll(channels []Config, events []string, doc *strictconf.Doc) {
 			}
 		}
 		c.validateKeys(doc, table)
+		c.validateTelling(doc, table, events)
 		c.validateHTTP(doc, table)
 		c.validateSMTP(doc, table)
 		doc.Command(table+".command", c.Command)
 	}
+}
+
+// Validate complains to doc about every rule that the table, which stands at key, breaks. None at all is fine.
+func (c *DeadmanConfig) Validate(doc *strictconf.Doc, key string) {
+	if c == nil {
+		return
+	}
+	validateURL(doc, key+".url", c.URL)
+	strictconf.AtLeast(doc, key+".interval", c.Interval, strictconf.Duration(10*time.Second))
 }
 
 // validateKeys wants the keys that the type needs, and no others: one without a meaning was meant for something.
@@ -126,7 +143,7 @@ func (c Config) validateKeys(doc *strictconf.Doc, table string) {
 		return
 	}
 	k := kinds()[i]
-	takes := slices.Concat([]string{"type", "name", "events"}, k.required, k.optional)
+	takes := slices.Concat([]string{"type", "name", "events", "min_severity", "remind", "subject", "text"}, k.required, k.optional)
 	for f, v := range reflect.ValueOf(c).Fields() {
 		key := f.Tag.Get("toml")
 		switch {
@@ -138,9 +155,48 @@ func (c Config) validateKeys(doc *strictconf.Doc, table string) {
 	}
 }
 
+// validateTelling is about what every type has.
+func (c Config) validateTelling(doc *strictconf.Doc, table string, events []string) {
+	if _, known := ParseSeverity(c.MinSeverity); !known && c.MinSeverity != "" {
+		doc.Complain(table+".min_severity", "%q is not one of info, warning, critical", c.MinSeverity)
+	}
+	if c.Remind != 0 {
+		strictconf.AtLeast(doc, table+".remind", c.Remind, remindLeast)
+	}
+	if err := tryTemplate("subject", c.Subject, events); err != nil {
+		doc.Complain(table+".subject", "is not a good template: %v", err)
+	}
+	if err := tryTemplate("text", c.Text, events); err != nil {
+		doc.Complain(table+".text", "is not a good template: %v", err)
+	}
+}
+
+// remindLeast keeps a unit that was forgotten ("6m" for "6h") from ringing all night.
+const remindLeast = strictconf.Duration(10 * time.Minute)
+
+// validateURL wants https beyond the network at home: the URL, the token and what the message tells of the machines
+// would be there for everybody on the way to read.
+func validateURL(doc *strictconf.Doc, key string, value strictconf.Secret) {
+	u := doc.URL(key, value.Reveal())
+	if u != nil && u.Scheme == "http" && !atHome(u.Hostname()) {
+		doc.Complain(key, `must begin with https://; plain http is for this machine and the network at home: a private address, or a name without a dot or in .lan, .local, .home.arpa or .internal`)
+	}
+}
+
+// atHome says whether a host is this machine or can only be one of its own network.
+func atHome(host string) bool {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast()
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	return !strings.Contains(host, ".") || slices.ContainsFunc([]string{".lan", ".local", ".home.arpa", ".internal", ".localhost"}, func(zone string) bool {
+		return strings.HasSuffix(host, zone)
+	})
+}
+
 func (c Config) validateHTTP(doc *strictconf.Doc, table string) {
 	if !c.URL.IsZero() {
-		doc.URL(table+".url", c.URL.Reveal())
+		validateURL(doc, table+".url", c.URL)
 	}
 	if c.Method != "" && !slices.Contains([]string{"GET", "POST", "PUT"}, c.Method) {
 		doc.Complain(table+".method", "%q is not one of GET, POST, PUT", c.Method)
@@ -155,6 +211,12 @@ func (c Config) validateHTTP(doc *strictconf.Doc, table string) {
 	}
 	if c.Topic != "" && !regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`).MatchString(c.Topic) {
 		doc.Complain(table+".topic", `%q is not a topic; use letters, digits, "-" and "_", 64 at most`, c.Topic)
+	}
+	if c.Room != "" && !strings.HasPrefix(c.Room, "!") {
+		doc.Complain(table+".room", `%q is not the ID of a room, which begins with "!"; an alias ("#…") will not do`, c.Room)
+	}
+	if c.Chat != "" && !regexp.MustCompile(`^(-?[0-9]+|@[A-Za-z][A-Za-z0-9_]+)$`).MatchString(c.Chat) {
+		doc.Complain(table+".chat", `%q is not the ID of a chat, a number, or the "@name" of a channel`, c.Chat)
 	}
 	if c.Event != "" && !regexp.MustCompile(`^[A-Za-z0-9_]+$`).MatchString(c.Event) {
 		doc.Complain(table+".event", `%q is not the name of an applet's event; use letters, digits and "_"`, c.Event)

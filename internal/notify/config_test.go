@@ -10,7 +10,8 @@ import (
 
 // file is what both daemons have in theirs.
 type file struct {
-	Notify []notify.Config `toml:"notify"`
+	Notify  []notify.Config       `toml:"notify"`
+	Deadman *notify.DeadmanConfig `toml:"deadman"`
 }
 
 func TestBadConfigs(t *testing.T) {
@@ -18,6 +19,7 @@ func TestBadConfigs(t *testing.T) {
 		var f file
 		doc := strictconf.Load(path, &f)
 		notify.ValidateAll(f.Notify, []string{"failed_over", "held"}, doc)
+		f.Deadman.Validate(doc, "deadman")
 		return doc.Err()
 	})
 }

@@ -26,7 +26,8 @@ func execSender(c Config) (sendFunc, error) {
 		cmd.Env = []string{"PATH=" + execPath}
 		for name, value := range map[string]string{
 			"EVENT": m.Event, "KEY": m.Key, "SUBJECT": m.Subject,
-			"SEVERITY": m.Severity.String(), "TIME": m.Time.Format(time.RFC3339),
+			"SEVERITY": m.Severity.String(), "TIME": m.Time.Format(time.RFC3339), "ABOUT": m.About,
+			"REMINDER": map[bool]string{true: "1"}[m.Reminder],
 		} {
 			cmd.Env = append(cmd.Env, "RELEVE_"+name+"="+strings.ReplaceAll(value, "\x00", ""))
 		}

@@ -30,7 +30,7 @@ func secret(s string) strictconf.Secret { return strictconf.NewSecret(s) }
 
 func message() notify.Message {
 	return notify.Message{
-		Event: "failed_over", Key: "www.example.net/7", Subject: "www.example.net is served by the standby",
+		Event: "failed_over", Key: "www.example.net/7", About: "www.example.net", Subject: "www.example.net is served by the standby",
 		Text: "prod <203.0.113.10> & co. did not answer.\nThe DNS was switched.", Severity: notify.Critical,
 		Time: time.Date(2026, 11, 22, 3, 4, 5, 0, time.UTC),
 	}
@@ -98,7 +98,7 @@ func services(base string) []struct {
 		{
 			Config: notify.Config{Type: "webhook", URL: secret(base + "/hook/?id=topsecretid"), Token: token, Headers: map[string]strictconf.Secret{"X-Api-Key": secret("another-secret")}},
 			method: "POST", path: "/hook/?id=topsecretid", header: map[string]string{"Authorization": "Bearer " + secretText, "X-Api-Key": "another-secret"},
-			body: fmt.Sprintf(`{"event":"failed_over","key":"www.example.net/7","severity":"critical","subject":%s,"text":%s,"time":"2026-11-22T03:04:05Z"}`, quote(m.Subject), quote(m.Text)),
+			body: fmt.Sprintf(`{"event":"failed_over","key":"www.example.net/7","about":"www.example.net","reminder":false,"severity":"critical","subject":%s,"text":%s,"time":"2026-11-22T03:04:05Z"}`, quote(m.Subject), quote(m.Text)),
 		},
 		{
 			Config: notify.Config{Type: "webhook", Name: "ping", Method: "GET", URL: secret(base + "/ping/0123456789abcdef")},
@@ -110,7 +110,7 @@ func services(base string) []struct {
 // channel makes the one channel of a configuration.
 func channel(t *testing.T, c notify.Config) notify.Channel {
 	t.Helper()
-	channels, err := notify.Channels([]notify.Config{c})
+	channels, err := notify.Channels("", []notify.Config{c})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func TestRedactedSpellings(t *testing.T) {
 }
 
 func TestUnknownTypeIsRefused(t *testing.T) {
-	_, err := notify.Channels([]notify.Config{{Type: "pigeon", Name: "roof"}, {Type: "exec"}})
+	_, err := notify.Channels("", []notify.Config{{Type: "pigeon", Name: "roof"}, {Type: "exec"}})
 	if err == nil || !strings.Contains(err.Error(), "roof") || !strings.Contains(err.Error(), "exec") {
 		t.Errorf("error %v", err)
 	}

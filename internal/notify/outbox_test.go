@@ -32,6 +32,7 @@ type phone struct {
 	fault func(m notify.Message) error
 	tries []time.Time
 	told  []string
+	all   []notify.Message // told
 }
 
 func newPhone(name string, events ...string) *phone {
@@ -50,7 +51,14 @@ func (p *phone) send(ctx context.Context, m notify.Message) error {
 		}
 	}
 	p.told = append(p.told, m.Key)
+	p.all = append(p.all, m)
 	return nil
+}
+
+func (p *phone) messages() []notify.Message {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.all)
 }
 
 func (p *phone) set(fault func(notify.Message) error) {

@@ -77,16 +77,39 @@ func urlSecrets(text string) []string {
 func redacted(send sendFunc, secrets []string) sendFunc {
 	return func(ctx context.Context, m Message) error {
 		err := send(ctx, m)
-		if err == nil {
-			return nil
+		said := withoutSecrets(err, secrets)
+		if r, ok := errors.AsType[*refusal](err); ok {
+			return &refusal{said, r.wait}
 		}
-		text := err.Error()
-		for _, s := range secrets {
-			text = strings.ReplaceAll(text, s, "(redacted)")
-		}
-		// The cause is left behind on purpose: it holds what was just taken out.
-		return errors.New(clip(oneLine(text), maxExcerpt))
+		return said
 	}
+}
+
+// withoutSecrets is err in words alone. The cause is left behind on purpose: it holds what is taken out.
+func withoutSecrets(err error, secrets []string) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	for _, s := range secrets {
+		text = strings.ReplaceAll(text, s, "(redacted)")
+	}
+	return errors.New(clip(oneLine(text), maxExcerpt))
+}
+
+// lines makes text fit for a message: without control characters but those that end a line.
+func lines(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n':
+			return r
+		case r == '\r':
+			return -1
+		case unicode.IsControl(r):
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
 }
 
 // oneLine makes text fit for a log: on one line, without control characters.
@@ -104,6 +127,20 @@ func oneLine(text string) string {
 func clip(s string, n int) string {
 	if r := []rune(s); len(r) > n {
 		return string(r[:n-1]) + "…"
+	}
+	return s
+}
+
+// clipTo cuts s to a size of at most most, each character being as large as size says.
+func clipTo(s string, most int, size func(rune) int) string {
+	total, fits := 0, 0 // fits: how much of s leaves room for the sign that it was cut
+	for i, r := range s {
+		if total+size('…') <= most {
+			fits = i
+		}
+		if total += size(r); total > most {
+			return s[:fits] + "…"
+		}
 	}
 	return s
 }

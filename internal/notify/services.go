@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // builder returns how a message becomes a service's request, as the service documents it.
@@ -21,10 +23,10 @@ func builder(c Config) (func(Message) request, error) {
 		return func(m Message) request {
 			return post(to, map[string]string{"value1": m.Subject, "value2": m.Text, "value3": m.Event})
 		}, nil
-	case "ntfy": // https://docs.ntfy.sh/publish/#publish-as-json, priorities 1 to 5
+	case "ntfy": // https://docs.ntfy.sh/publish/#publish-as-json, priorities 1 to 5, 4096 bytes
 		return func(m Message) request {
 			return post(base+"/", map[string]any{
-				"topic": c.Topic, "title": m.Subject, "message": body(m), "priority": 3 + int(m.Severity), "tags": []string{m.Event},
+				"topic": c.Topic, "title": m.Subject, "message": clipTo(body(m), 4096, utf8.RuneLen), "priority": 3 + int(m.Severity), "tags": []string{m.Event},
 			}).bearer(token)
 		}, nil
 	case "gotify": // https://gotify.net/api-docs, priorities 0 to 10
@@ -33,14 +35,14 @@ func builder(c Config) (func(Message) request, error) {
 			r.headers["X-Gotify-Key"] = token
 			return r
 		}, nil
-	case "telegram": // https://core.telegram.org/bots/api#sendmessage: 4096 characters
+	case "telegram": // https://core.telegram.org/bots/api#sendmessage: 4096 characters, counted as UTF-16 does
 		return func(m Message) request {
-			return post(base+"/bot"+token+"/sendMessage", map[string]any{"chat_id": c.Chat, "text": clip(whole(m), 4096)})
+			return post(base+"/bot"+token+"/sendMessage", map[string]any{"chat_id": c.Chat, "text": clipTo(whole(m), 4096, utf16.RuneLen)})
 		}, nil
 	case "discord": // https://discord.com/developers/docs/resources/webhook#execute-webhook: 2000 characters
 		return func(m Message) request {
 			return post(to, map[string]any{
-				"content":          clip("**"+m.Subject+"**\n"+m.Text, 2000),
+				"content":          clipTo("**"+m.Subject+"**\n"+m.Text, 2000, utf16.RuneLen),
 				"allowed_mentions": map[string]any{"parse": []string{}}, // a name in a message must not ring everybody
 			})
 		}, nil
@@ -49,10 +51,10 @@ func builder(c Config) (func(Message) request, error) {
 		return func(m Message) request {
 			return post(to, map[string]any{"text": escape.Replace("*" + m.Subject + "*\n" + m.Text)})
 		}, nil
-	case "matrix": // client-server API, PUT …/send/m.room.message/{txnId}: the id makes it idempotent
+	case "matrix": // client-server API, PUT …/send/m.room.message/{txnId}: the id makes it idempotent; an event has 65,536 bytes
 		return func(m Message) request {
 			r := post(base+"/_matrix/client/v3/rooms/"+url.PathEscape(c.Room)+"/send/m.room.message/"+url.PathEscape(m.Key),
-				map[string]any{"msgtype": "m.text", "body": whole(m)}).bearer(token)
+				map[string]any{"msgtype": "m.text", "body": clipTo(whole(m), 32_000, utf8.RuneLen)}).bearer(token)
 			r.method = http.MethodPut
 			return r
 		}, nil
@@ -66,8 +68,8 @@ func builder(c Config) (func(Message) request, error) {
 	case "webhook":
 		return func(m Message) request {
 			r := post(to, map[string]any{
-				"event": m.Event, "key": m.Key, "subject": m.Subject, "text": m.Text,
-				"time": m.Time.Format(time.RFC3339), "severity": m.Severity.String(),
+				"event": m.Event, "key": m.Key, "about": m.About, "subject": m.Subject, "text": m.Text,
+				"time": m.Time.Format(time.RFC3339), "severity": m.Severity.String(), "reminder": m.Reminder,
 			}).bearer(token)
 			r.method = cmp.Or(c.Method, http.MethodPost)
 			if r.method == http.MethodGet {

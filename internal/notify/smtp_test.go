@@ -385,8 +385,15 @@ func TestTestReachesEveryChannel(t *testing.T) {
 		{Name: "good", Events: []string{"other"}, Send: func(context.Context, notify.Message) error { return nil }},
 		{Name: "bad", Send: func(context.Context, notify.Message) error { return bad }},
 	}
-	results := notify.Test(t.Context(), channels, message())
-	if len(results) != 2 || results[0].Channel != "good" || results[0].Err != nil || results[1].Err != bad {
-		t.Errorf("results %+v", results)
+	var out strings.Builder
+	if notify.Test(t.Context(), &out, "the watchdog", channels) {
+		t.Error("all is said to be well")
+	}
+	if lines := strings.Split(out.String(), "\n"); len(lines) != 3 || !strings.HasPrefix(lines[0], "✓ good: delivered in ") || lines[1] != "✗ bad: refused" {
+		t.Errorf("said:\n%s", out.String())
+	}
+	out.Reset()
+	if !notify.Test(t.Context(), &out, "the watchdog", channels[:1]) {
+		t.Errorf("said:\n%s", out.String())
 	}
 }

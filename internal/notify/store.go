@@ -37,8 +37,9 @@ type entry struct {
 	Posted  time.Time `json:"posted"`
 	Message Message   `json:"message"`
 
-	file     string // name without extension
-	attempts int
+	file      string // name without extension
+	unwritten bool   // it is not on disk yet
+	attempts  int
 }
 
 // fileName is short, and fit for a file system, whatever the key is.
@@ -84,6 +85,11 @@ func (s store) mark(file, ext string) error {
 		return err
 	}
 	return s.sync()
+}
+
+// remove forgets a waiting message. That it may come back after a power cut does no harm.
+func (s store) remove(file string) {
+	os.Remove(s.path(file, waitingExt))
 }
 
 // sync makes renames in the folder survive a power cut.
@@ -179,7 +185,7 @@ func parseEntry(file string, text []byte) (*entry, error) {
 		return nil, fmt.Errorf("version %d is not known", e.Version)
 	case fileName(e.Channel, e.Message.Key) != file:
 		return nil, errors.New("the name is not that of the message")
-	case e.Posted.IsZero() || e.Message.Event == "":
+	case e.Posted.IsZero() || e.Message.Event == "" || e.Message.Reminder && !strings.Contains(e.Message.Key, isReminder):
 		return nil, errors.New("not a message")
 	}
 	return e, nil

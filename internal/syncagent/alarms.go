@@ -2,15 +2,12 @@ package syncagent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/google/renameio/v2"
 
 	"releve/internal/notify"
 	"releve/internal/push"
@@ -30,45 +27,26 @@ const (
 
 // alarms tells the owner, once each, of what begins and ends. It looks at conditions rather than at events, so that
 // nothing is lost between two looks that still matters, and what passes by itself in between troubles nobody.
-//
-// What is open is kept in a file: a restart neither repeats an alarm nor forgets to say that it is over.
 type alarms struct {
+	*notify.Alarms
 	agent *agent
-	host  string
-	file  string
-	open  map[string]condition // by event and key
 }
 
 // condition is something the owner has to know while it lasts.
 type condition struct {
 	Event    string
-	Key      string // distinguishes conditions of one event
+	About    string // distinguishes conditions of one event
 	Subject  string
 	Text     string
-	Over     string // the event when it ends, "" for none
-	Since    time.Time
 	Severity notify.Severity
 }
 
-func newAlarms(g *agent) (*alarms, error) {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "prod"
+func newAlarms(g *agent) *alarms {
+	book, lost := notify.OpenAlarms(filepath.Join(g.cfg.StateDir, "alarms.json"), g.outbox.Post)
+	if lost != nil {
+		g.app.log.Warn("forgetting what was told; it may be told again", "err", lost)
 	}
-	a := &alarms{agent: g, host: host, file: filepath.Join(g.cfg.StateDir, "alarms.json"), open: map[string]condition{}}
-	text, err := os.ReadFile(a.file)
-	if errors.Is(err, os.ErrNotExist) {
-		return a, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read alarms: %w", err)
-	}
-	if err := json.Unmarshal(text, &a.open); err != nil {
-		// Worth no refusal to start: the worst is an alarm told twice.
-		g.app.log.Warn("forgetting which alarms are open", "file", a.file, "err", err)
-		a.open = map[string]condition{}
-	}
-	return a, nil
+	return &alarms{book, g}
 }
 
 func (a *alarms) run(ctx context.Context) error {
@@ -78,86 +56,70 @@ func (a *alarms) run(ctx context.Context) error {
 	return nil
 }
 
-// look posts a message for each condition that has begun or ended since the last look.
+// look tells of each condition that has begun or ended since the last look.
 func (a *alarms) look(now time.Time) {
-	present := map[string]condition{}
-	changed := false
+	log := a.agent.app.log
+	present := map[string]bool{}
 	for _, c := range a.agent.conditions(now) {
-		key := c.Event + " " + c.Key
-		before, known := a.open[key]
-		c.Since = now
-		if known {
-			c.Since = before.Since
+		key := c.Event + " " + c.About
+		present[key] = true
+		told, err := a.Raise(key, notify.Message{Event: c.Event, About: c.About, Subject: c.Subject, Text: c.Text, Severity: c.Severity}, now)
+		if told {
+			log.Warn("telling the owner", "event", c.Event, "subject", c.Subject)
 		}
-		present[key] = c
-		if !known {
-			changed = true
-			a.post(c.Event, c, c.Subject, c.Text, now)
+		if told && err != nil { // it is tried again with each look, which need not be said each time
+			log.Error("could not keep a message on disk", "event", c.Event, "err", err)
 		}
 	}
-	for key, c := range a.open {
-		if _, still := present[key]; still {
+	for _, m := range a.Lasting() {
+		key := m.Event + " " + m.About
+		if present[key] || a.agent.undecided(m.Event, m.About) {
 			continue
 		}
-		if a.agent.undecided(c) {
-			present[key] = c
-			continue
+		if err := a.over(m, now); err != nil {
+			log.Error("could not keep a message on disk", "event", m.Event, "err", err)
 		}
-		changed = true
-		if c.Over != "" {
-			c.Severity = notify.Info
-			a.post(c.Over, c, "Resolved: "+c.Subject, fmt.Sprintf("This is over since %s; it had lasted %v.\n\n%s",
-				clock(now), now.Sub(c.Since).Round(time.Second), c.Text), now)
+		if _, _, err := a.Clear(key); err != nil {
+			log.Error("could not save which alarms last", "err", err)
 		}
-	}
-	a.open = present
-	if changed {
-		a.save()
 	}
 }
 
-func (a *alarms) save() {
-	text, err := json.MarshalIndent(a.open, "", "\t")
-	if err == nil {
-		err = renameio.WriteFile(a.file, text, 0o600)
+// over tells that m is, where that is worth a message.
+func (a *alarms) over(m notify.Message, now time.Time) error {
+	event, ok := map[string]string{EventStandbyDown: EventStandbyUp, EventBackupUnreachable: EventBackupBack}[m.Event]
+	if !ok {
+		return nil
 	}
-	if err != nil {
-		a.agent.app.log.Warn("could not save which alarms are open", "err", err)
-	}
-}
-
-func (a *alarms) post(event string, c condition, subject, text string, now time.Time) {
-	m := notify.Message{
-		Event: event, Key: fmt.Sprintf("%s %s %d", event, c.Key, c.Since.UnixNano()),
-		Subject: subject, Text: fmt.Sprintf("%s\n\nsyncagent on %s, %s", text, a.host, now.Format(time.RFC1123Z)),
-		Time: now, Severity: c.Severity,
-	}
+	subject := "Resolved: " + m.Subject
 	a.agent.app.log.Warn("telling the owner", "event", event, "subject", subject)
-	if err := a.agent.outbox.Post(m); err != nil {
-		a.agent.app.log.Error("could not post a message", "event", event, "err", err)
-	}
+	return a.agent.outbox.Post(notify.Message{
+		Event: event, Key: m.Key + " over", About: m.About, Subject: subject, Time: now, Severity: notify.Info,
+		Text: fmt.Sprintf("This is over since %s; it had lasted %v.\n\n%s", clock(now), now.Sub(m.Time).Round(time.Second), m.Text),
+	})
 }
 
-// undecided reports whether it cannot be told yet if c still holds: after a start everything has to be looked at first.
-func (g *agent) undecided(c condition) bool {
+// undecided reports whether it cannot be told yet if a condition still holds: after a start everything has to be looked
+// at first.
+func (g *agent) undecided(event, about string) bool {
 	for _, l := range g.links {
-		if c.Event == EventBackupUnreachable && c.Key == l.backup.Name {
+		if event == EventBackupUnreachable && about == l.backup.Name {
 			connected, _, _ := l.state()
 			return !connected
 		}
-		if c.Event == EventWatchdogSilent && c.Key == l.backup.Name {
+		if event == EventWatchdogSilent && about == l.backup.Name {
 			connected, _, _ := l.state()
 			return !connected // or it has been listened to
 		}
 	}
 	for _, s := range g.standby {
-		if (c.Event == EventStandbyDown || c.Event == EventCertificate) && c.Key == s.backup.Name {
+		if (event == EventStandbyDown || event == EventCertificate) && about == s.backup.Name {
 			verdict, _ := s.report()
 			return verdict == standbyUnknown
 		}
 	}
 	for _, e := range g.engines {
-		if s := e.snapshot(); c.Key == s.where() {
+		if s := e.snapshot(); about == s.where() {
 			return s.state == stateWaiting || s.state == stateSyncing
 		}
 	}
@@ -171,7 +133,7 @@ func (g *agent) conditions(now time.Time) []condition {
 		connected, since, err := l.state()
 		if !connected && now.Sub(since) > unreachableAfter {
 			all = append(all, condition{
-				Event: EventBackupUnreachable, Key: l.backup.Name, Over: EventBackupBack, Severity: notify.Warning,
+				Event: EventBackupUnreachable, About: l.backup.Name, Severity: notify.Warning,
 				Subject: fmt.Sprintf("The backup %s is out of reach", l.backup.Name),
 				Text: fmt.Sprintf("Nothing can be replicated to %s since %s: %v.\nThe agent keeps trying, and catches up by itself.",
 					l.backup.Name, clock(since), err),
@@ -194,7 +156,7 @@ func (s *standby) conditions(now time.Time) []condition {
 	verdict, why := s.report()
 	if verdict == standbyDown {
 		return []condition{{
-			Event: EventStandbyDown, Key: s.backup.Name, Over: EventStandbyUp, Severity: notify.Warning,
+			Event: EventStandbyDown, About: s.backup.Name, Severity: notify.Warning,
 			Subject: fmt.Sprintf("The standby on %s does not answer", s.backup.Name),
 			Text: fmt.Sprintf("Seen from prod, %s at %s does not answer as it should: %s.\nIf prod died now, the standby could not take over. "+
 				"Look at its web server, its certificate and the port forwarding at home.", s.target.URL, s.target.Address, why),
@@ -203,7 +165,7 @@ func (s *standby) conditions(now time.Time) []condition {
 	end := s.certificate()
 	if left := end.Sub(now); verdict == standbyUp && !end.IsZero() && left < certificateDays*24*time.Hour {
 		return []condition{{
-			Event: EventCertificate, Key: s.backup.Name, Severity: notify.Warning,
+			Event: EventCertificate, About: s.backup.Name, Severity: notify.Warning,
 			Subject: fmt.Sprintf("The standby's certificate ends on %s", end.Format("2 January")),
 			Text: fmt.Sprintf("The certificate that %s serves for %s ends on %s. Has its web server been reloaded since the last renewal?",
 				s.backup.Name, s.target.URL.Host, end.Format(time.RFC1123Z)),
@@ -222,7 +184,7 @@ func (e *engine) conditions(now time.Time) []condition {
 			lines = append(lines, fmt.Sprintf("  %s (%s)", printable(d.Path), entries(d.Count)))
 		}
 		all = append(all, condition{
-			Event: EventHeld, Key: where, Severity: notify.Warning,
+			Event: EventHeld, About: where, Severity: notify.Warning,
 			Subject: fmt.Sprintf("%s held in %s", deletions(heldEntries(s.held)), where),
 			Text: fmt.Sprintf("These are gone from the source and still on the replica, because of %s:\n%s\n\nIf that is right: syncagent approve %s\n"+
 				"If not: restore the files. Everything else is being replicated.", s.heldWhy, strings.Join(lines, "\n"), s.name),
@@ -232,7 +194,7 @@ func (e *engine) conditions(now time.Time) []condition {
 	case s.err == nil:
 	case errors.Is(s.err, tree.ErrRootChanged), errors.Is(s.err, os.ErrNotExist) && !errors.Is(s.err, push.ErrStale):
 		all = append(all, condition{
-			Event: EventSourceGone, Key: where, Severity: notify.Warning,
+			Event: EventSourceGone, About: where, Severity: notify.Warning,
 			Subject: fmt.Sprintf("%s cannot be read", where),
 			Text:    fmt.Sprintf("The folder cannot be replicated: %v.\nNothing is deleted on the replica because of this.", s.err),
 		})
@@ -250,7 +212,7 @@ func (e *engine) conditions(now time.Time) []condition {
 
 func (e *engine) diskFull(where, detail string) condition {
 	return condition{
-		Event: EventReplicaFull, Key: where, Severity: notify.Warning,
+		Event: EventReplicaFull, About: where, Severity: notify.Warning,
 		Subject: fmt.Sprintf("The backup's disk is full: %s is not complete", where),
 		Text: fmt.Sprintf("%s.\nWhat is on the replica stays whole; new content waits until there is room. The trash (%s/.releve-trash on the backup) may be emptied.",
 			detail, e.folder.Target),

@@ -270,7 +270,7 @@ func (c *checker) notifications() {
 		c.fail("notify", errors.New("nobody is told when something goes wrong"), "add a [[notify]] table; mail from this server needs no account anywhere")
 		return
 	}
-	if _, err := notify.Channels(c.cfg.Notify); err != nil {
+	if _, err := notify.Channels("syncagent", c.cfg.Notify); err != nil {
 		c.fail("notify", err, "")
 		return
 	}

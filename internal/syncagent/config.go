@@ -17,6 +17,7 @@ type Config struct {
 	Backups  []Backup // at least one
 	Status   Status
 	Notify   []notify.Config
+	Deadman  *notify.DeadmanConfig // nil = none
 }
 
 // Folder is one source on prod and its target on every backup.
@@ -79,7 +80,7 @@ func LoadConfig(path string) (*Config, error) {
 // Events lists what the agent tells the owner about; a [[notify]] may ask for some of them.
 func Events() []string {
 	return []string{
-		EventHeld, EventStandbyDown, EventStandbyUp, EventBackupUnreachable, EventBackupBack, EventReplicaDiffers, EventReplicaFull,
+		EventHeld, EventStandbyDown, EventStandbyUp, EventBackupUnreachable, EventBackupBack, EventReplicaFull,
 		EventWatchdogSilent, EventSourceGone, EventCertificate,
 	}
 }
@@ -91,7 +92,6 @@ const (
 	EventStandbyUp         = "standby_up"         // it does again
 	EventBackupUnreachable = "backup_unreachable" // nothing can be pushed
 	EventBackupBack        = "backup_back"        // pushing again
-	EventReplicaDiffers    = "replica_differs"    // the watchdog's proof found a difference
 	EventReplicaFull       = "replica_full"       // no space left there
 	EventWatchdogSilent    = "watchdog_silent"    // no word from the watchdog
 	EventSourceGone        = "source_gone"        // a source folder vanished or was emptied

@@ -14,6 +14,8 @@ type configFile struct {
 	Backups  []backupTable   `toml:"backup"`
 	Status   statusTable     `toml:"status"`
 	Notify   []notify.Config `toml:"notify"`
+
+	Deadman *notify.DeadmanConfig `toml:"deadman"`
 }
 
 // SetDefaults is called by strictconf, here and below.

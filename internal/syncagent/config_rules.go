@@ -17,7 +17,8 @@ func (f *configFile) build(doc *strictconf.Doc) *Config {
 	doc.Path("status.socket", f.Status.Socket)
 	doc.Listen("status.listen", f.Status.Listen)
 	notify.ValidateAll(f.Notify, Events(), doc)
-	cfg := &Config{StateDir: f.StateDir, Status: Status(f.Status), Notify: f.Notify}
+	f.Deadman.Validate(doc, "deadman")
+	cfg := &Config{StateDir: f.StateDir, Status: Status(f.Status), Notify: f.Notify, Deadman: f.Deadman}
 
 	if len(f.Folders) == 0 {
 		doc.Complain("folder", "is missing; write a [[folder]] with name, source and target")

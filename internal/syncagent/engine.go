@@ -64,6 +64,7 @@ type engine struct {
 
 	done progressCount // of the push under way
 	wake chan struct{} // an approval is waiting, or a large file has arrived
+	beat func()        // a turn of the loop has been completed
 
 	mu       sync.Mutex // guards what other goroutines ask for
 	status   folderStatus
@@ -82,6 +83,7 @@ func newEngine(f Folder, l *link, stateDir, id string, log *slog.Logger) *engine
 		failed: map[string]error{},
 		guard:  guard{limits: plan.Limits{Count: f.MaxDelete, Percent: f.MaxDeletePercent}},
 		wake:   make(chan struct{}, 1),
+		beat:   func() {},
 	}
 	e.status = folderStatus{name: f.Name, backup: l.backup.Name, state: stateWaiting, since: time.Now()}
 	return e
@@ -296,7 +298,7 @@ func (e *engine) wait(ctx context.Context, s *session, watcher *watch.Watcher) e
 		cancel()
 	})
 	began := time.Now()
-	changes, err := watcher.Next(waiting)
+	changes, err := e.next(waiting, watcher)
 	e.waited(began, time.Now())
 	if err == nil {
 		e.todo.add(changes)

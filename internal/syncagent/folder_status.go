@@ -62,6 +62,7 @@ type progressCount struct {
 func (e *engine) progress(entries int, bytes int64) {
 	e.done.entries.Add(int64(entries))
 	e.done.bytes.Add(bytes)
+	e.beat()
 }
 
 // snapshot returns the folder's status at this instant.

@@ -36,12 +36,13 @@ var version = ""
 type commands struct {
 	Config string `help:"The configuration file (${default})." default:"/etc/releve/syncagent.toml" placeholder:"FILE" type:"path"`
 
-	Run     runCmd     `cmd:"" help:"Watch and push, until a signal comes."`
-	Check   checkCmd   `cmd:"" help:"Try everything a push needs, and say what to do about what is wrong."`
-	Sync    syncCmd    `cmd:"" help:"Make the replicas equal once, showing the progress."`
-	Status  statusCmd  `cmd:"" help:"Show what the running agent is doing."`
-	Approve approveCmd `cmd:"" help:"Let the held deletions of a folder through."`
-	Version versionCmd `cmd:"" help:"Show the version."`
+	Run        runCmd        `cmd:"" help:"Watch and push, until a signal comes."`
+	Check      checkCmd      `cmd:"" help:"Try everything a push needs, and say what to do about what is wrong."`
+	Sync       syncCmd       `cmd:"" help:"Make the replicas equal once, showing the progress."`
+	Status     statusCmd     `cmd:"" help:"Show what the running agent is doing."`
+	Approve    approveCmd    `cmd:"" help:"Let the held deletions of a folder through."`
+	NotifyTest notifyTestCmd `cmd:"" name:"notify-test" help:"Send a test message through every channel."`
+	Version    versionCmd    `cmd:"" help:"Show the version."`
 }
 
 // app is what commands run with.

@@ -28,6 +28,7 @@ type agent struct {
 	engines []*engine
 	outbox  *notify.Outbox
 	alarms  *alarms
+	deadman *notify.Deadman
 	standby []*standby
 }
 
@@ -49,7 +50,7 @@ func (runCmd) Run(a *app) error {
 }
 
 func newAgent(a *app, cfg *Config) (*agent, error) {
-	g := &agent{app: a, cfg: cfg, began: time.Now()}
+	g := &agent{app: a, cfg: cfg, began: time.Now(), deadman: notify.NewDeadman(cfg.Deadman)}
 	id, err := processID()
 	if err != nil {
 		return nil, err
@@ -58,7 +59,9 @@ func newAgent(a *app, cfg *Config) (*agent, error) {
 		l := newLink(b, a.log)
 		g.links = append(g.links, l)
 		for _, f := range cfg.Folders {
-			g.engines = append(g.engines, newEngine(f, l, cfg.StateDir, id, a.log))
+			e := newEngine(f, l, cfg.StateDir, id, a.log)
+			e.lives(g.deadman)
+			g.engines = append(g.engines, e)
 		}
 		l.word.folders = g.wordOf(l)
 		if b.Probe != nil {
@@ -69,16 +72,14 @@ func newAgent(a *app, cfg *Config) (*agent, error) {
 			g.standby = append(g.standby, s)
 		}
 	}
-	channels, err := notify.Channels(cfg.Notify)
+	channels, err := notify.Channels("syncagent", cfg.Notify)
 	if err != nil {
 		return nil, err
 	}
 	if g.outbox, err = notify.OpenOutbox(filepath.Join(cfg.StateDir, "outbox"), channels); err != nil {
 		return nil, err
 	}
-	if g.alarms, err = newAlarms(g); err != nil {
-		return nil, err
-	}
+	g.alarms = newAlarms(g)
 	return g, nil
 }
 
@@ -92,6 +93,8 @@ func (g *agent) run(ctx context.Context) error {
 		{Name: "status", Run: server.Run},
 		{Name: "notify", Run: g.outbox.Run},
 		{Name: "alarms", Run: g.alarms.run},
+		{Name: "reminders", Run: g.remind},
+		{Name: "dead-man's switch", Run: g.deadman.Run},
 		{Name: "systemd", Run: g.tellSystemd},
 	}
 	for _, l := range g.links {
@@ -108,6 +111,8 @@ func (g *agent) run(ctx context.Context) error {
 	g.app.log.Info("stopped", "why", context.Cause(ctx))
 	return err
 }
+
+func (g *agent) remind(ctx context.Context) error { return g.outbox.Remind(ctx, g.alarms.Lasting) }
 
 // tellSystemd keeps the service manager informed; without one it has nothing to do.
 func (g *agent) tellSystemd(ctx context.Context) error {

@@ -21,7 +21,7 @@ func (e *engine) stand(ctx context.Context, s *session) {
 	comparing, stop := context.WithCancel(ctx)
 	var done sync.WaitGroup
 	done.Go(func() { e.compareOften(comparing, s) })
-	e.link.awaitFree(ctx, s)
+	e.holdStill(ctx, s)
 	stop()
 	done.Wait()
 	e.known = nil

@@ -22,6 +22,13 @@ type statusReport struct {
 	Problems []string       `json:"problems"`
 	Folders  []folderReport `json:"folders"`
 	Backups  []backupReport `json:"backups"`
+	Deadman  *deadmanReport `json:"deadman,omitempty"` // absent if there is none
+}
+
+// deadmanReport is what became of the pings that say that every folder is followed.
+type deadmanReport struct {
+	LastPing *time.Time `json:"last_ping"` // that was accepted
+	Error    string     `json:"error,omitempty"`
 }
 
 type folderReport struct {
@@ -107,6 +114,13 @@ func (g *agent) status(now time.Time) statusReport {
 	}
 	for _, failed := range g.outbox.Failing() {
 		worse(report.Degraded, "%s", failed)
+	}
+	if g.deadman != nil {
+		state := g.deadman.State()
+		r.Deadman = &deadmanReport{timeOrNil(state.LastPing), state.Err}
+		if state.Err != "" {
+			worse(report.Degraded, "The dead-man's switch is not reached: %s.", state.Err)
+		}
 	}
 	return r
 }
@@ -246,6 +260,17 @@ func (g *agent) metrics(w io.Writer) {
 		if b.Standby != "" {
 			m.Bool("syncagent_standby_up", "Whether the standby's site answers.", b.Standby == standbyUp, "backup", b.Name)
 		}
+	}
+	m.Gauge("syncagent_outbox_pending", "Messages not delivered yet.", float64(g.outbox.Pending()))
+	for _, c := range g.outbox.Counts() {
+		for result, n := range map[string]int{"delivered": c.Delivered, "failed": c.Failed, "expired": c.Expired} {
+			m.Counter("syncagent_messages_total", "Messages delivered and given up, and attempts that failed.", float64(n), "channel", c.Channel, "result", result)
+		}
+	}
+	if g.deadman != nil {
+		state := g.deadman.State()
+		m.Counter("syncagent_deadman_pings_total", "Pings of the dead-man's switch.", float64(state.Succeeded), "result", "ok")
+		m.Counter("syncagent_deadman_pings_total", "Pings of the dead-man's switch.", float64(state.Failed), "result", "failed")
 	}
 	m.WriteTo(w)
 }

@@ -53,7 +53,7 @@ func (w *word) conditions(backup string, now time.Time) []condition {
 		consequence = fmt.Sprintf("NOTHING IS REPLICATED: %v.", why)
 	}
 	return []condition{{
-		Event: EventWatchdogSilent, Key: backup, Severity: notify.Warning,
+		Event: EventWatchdogSilent, About: backup, Severity: notify.Warning,
 		Subject: fmt.Sprintf("The watchdog on %s is silent", backup), Text: text + "\n" + consequence,
 	}}
 }

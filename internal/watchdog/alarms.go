@@ -2,61 +2,77 @@ package watchdog
 
 import (
 	"log/slog"
-	"strconv"
-	"sync"
 	"time"
 
+	"releve/internal/failover"
 	"releve/internal/notify"
 )
 
 // alarms tells the owner of a lasting trouble once, and remembers over a restart that it was told. What concerns who
-// serves a site is the business of package failover; these are the others.
+// serves a site is told as package failover wants it, and only remembered here; see [site.lasting].
 type alarms struct {
-	store store
-	now   func() time.Time
-	tell  func(notify.Message) error
-	log   *slog.Logger
-
-	mu     sync.Mutex
-	raised map[string]time.Time
+	*notify.Alarms
+	now func() time.Time
+	log *slog.Logger
 }
 
 func newAlarms(st store, now func() time.Time, tell func(notify.Message) error, log *slog.Logger) *alarms {
-	a := &alarms{store: st, now: now, tell: tell, log: log, raised: map[string]time.Time{}}
-	loadJSON(st.alarmsPath(), &a.raised)
-	return a
+	book, lost := notify.OpenAlarms(st.alarmsPath(), tell)
+	if lost != nil {
+		log.Warn("forgetting what was told; it may be told again", "error", lost)
+	}
+	return &alarms{book, now, log}
 }
 
 // raise tells the owner m unless key is raised already.
 func (a *alarms) raise(key string, m notify.Message) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if _, ok := a.raised[key]; ok {
-		return
+	told, err := a.Raise(key, m, a.now())
+	if told {
+		a.log.Warn("owner told", "event", m.Event, "subject", m.Subject)
 	}
-	now := a.now()
-	m.Key, m.Time = key+"-"+strconv.FormatInt(now.Unix(), 10), now
-	if err := a.tell(m); err != nil {
+	if err != nil {
 		a.log.Error("message is not on disk", "event", m.Event, "error", err)
-		return
 	}
-	a.log.Warn("owner told", "event", m.Event, "subject", m.Subject)
-	a.raised[key] = now
-	a.save()
 }
 
 // clear ends key, so that it can be raised again.
 func (a *alarms) clear(key string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if _, ok := a.raised[key]; ok {
-		delete(a.raised, key)
-		a.save()
+	if _, _, err := a.Clear(key); err != nil {
+		a.log.Error("alarms are not on disk", "error", err)
 	}
 }
 
-func (a *alarms) save() {
-	if err := saveJSON(a.store.alarmsPath(), a.raised); err != nil {
-		a.log.Error("alarms are not on disk", "error", err)
+// conditions are the events that tell of something that lasts.
+var conditions = [...]failover.Event{
+	failover.EventFailedOver, failover.EventFailedBack, failover.EventCannotSwitch, failover.EventCannotFollow, failover.EventStandbyDown,
+	failover.EventForeignRecords, failover.EventHeld, failover.EventProdPartial,
+}
+
+// lasts reports whether what e tells of is so.
+func lasts(s failover.State, e failover.Event) bool {
+	return s.Alarms[e] || e == failover.EventFailedOver && s.Goal == failover.Standby
+}
+
+func (s *site) alarmKey(e failover.Event) string { return s.cfg.Name + " " + string(e) }
+
+// lasting remembers what n told of, for reminders, if it lasts. That it is told is seen to by the failover state.
+func (s *site) lasting(n failover.Notice, m notify.Message) {
+	if !lasts(s.state, n.Event) {
+		return
+	}
+	if err := s.alarms.Keep(s.alarmKey(n.Event), m); err != nil {
+		s.log.Error("there will be no reminders after a restart", "event", m.Event, "error", err)
+	}
+}
+
+// forget ends the reminders of what is over.
+func (s *site) forget() {
+	for _, e := range conditions {
+		if !lasts(s.state, e) {
+			s.alarms.clear(s.alarmKey(e))
+		}
+	}
+	if lasts(s.state, failover.EventFailedOver) && s.state.Intent == nil { // by now prod may be up again
+		s.alarms.Reword(s.alarmKey(failover.EventFailedOver), s.cfg.Name+": the standby serves", s.servesText())
 	}
 }

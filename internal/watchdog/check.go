@@ -144,7 +144,7 @@ func (c *checklist) running(ctx context.Context, cfg *Config) {
 }
 
 func (c *checklist) channels(cfg *Config) {
-	channels, err := notify.Channels(cfg.Notify)
+	channels, err := notify.Channels("watchdog", cfg.Notify)
 	switch {
 	case err != nil:
 		c.bad("correct the [[notify]] table", "notifications: %v", err)

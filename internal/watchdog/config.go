@@ -21,6 +21,7 @@ type Config struct {
 	Replica  Replica
 	Status   Status
 	Notify   []notify.Config
+	Deadman  *notify.DeadmanConfig // nil = none
 }
 
 // Site is one name that is switched.
@@ -125,7 +126,7 @@ func LoadConfig(path string) (*Config, error) {
 func Events() []string {
 	return []string{
 		EventFailedOver, EventPublished, EventFailedBack, EventCannotSwitch, EventCannotFollow, EventProdPartial, EventProdBack, EventHeld,
-		EventStandbyDown, EventStandbyUp, EventForeignRecords, EventReplicaLag, EventReplicaDiffers, EventUplinkDown, EventCertificate,
+		EventStandbyDown, EventStandbyUp, EventForeignRecords, EventReplicaLag, EventUplinkDown, EventCertificate,
 		EventCredential, EventStateLost, EventHookFailed,
 	}
 }
@@ -144,11 +145,10 @@ const (
 	EventStandbyUp      = string(failover.EventStandbyUp)
 	EventForeignRecords = string(failover.EventForeignRecords)
 
-	EventReplicaLag     = "replica_lag"     // the replica is too old, or the agent silent
-	EventReplicaDiffers = "replica_differs" // the disk is not what the manifest says
-	EventUplinkDown     = "uplink_down"     // our own line was; told once it is back
-	EventCertificate    = "certificate"     // runs out, or is not the one received
-	EventCredential     = "credential"      // the OVH credential is refused, lacks a right or runs out
-	EventStateLost      = "state_lost"      // the watchdog's own memory was damaged
-	EventHookFailed     = "hook_failed"     // a hook did; told once until it succeeds
+	EventReplicaLag  = "replica_lag" // the replica is too old, or the agent silent
+	EventUplinkDown  = "uplink_down" // our own line was; told once it is back
+	EventCertificate = "certificate" // runs out, or is not the one received
+	EventCredential  = "credential"  // the OVH credential is refused, lacks a right or runs out
+	EventStateLost   = "state_lost"  // the watchdog's own memory was damaged
+	EventHookFailed  = "hook_failed" // a hook did; told once until it succeeds
 )

@@ -17,6 +17,8 @@ type configFile struct {
 	Replica  replicaTable    `toml:"replica"`
 	Status   statusTable     `toml:"status"`
 	Notify   []notify.Config `toml:"notify"`
+
+	Deadman *notify.DeadmanConfig `toml:"deadman"`
 }
 
 // SetDefaults is called by strictconf, here and below.

@@ -19,9 +19,10 @@ func (f *configFile) build(doc *strictconf.Doc) *Config {
 	doc.Path("status.socket", f.Status.Socket)
 	doc.Listen("status.listen", f.Status.Listen)
 	notify.ValidateAll(f.Notify, Events(), doc)
+	f.Deadman.Validate(doc, "deadman")
 	cfg := &Config{
 		StateDir: f.StateDir, OVH: f.OVH.build(doc), Home: f.Home.build(doc), Uplink: f.Uplink.build(doc), Replica: f.Replica.build(doc),
-		Status: Status(f.Status), Notify: f.Notify,
+		Status: Status(f.Status), Notify: f.Notify, Deadman: f.Deadman,
 	}
 	if len(f.Sites) == 0 {
 		doc.Complain("site", "is missing; write a [[site]] that says which name to keep up")

@@ -29,21 +29,22 @@ const (
 
 // watchdog is the running daemon.
 type watchdog struct {
-	cfg    *Config
-	env    daemon.Env
-	log    *slog.Logger
-	now    func() time.Time
-	store  store
-	home   *home
-	uplink *uplink
-	alarms *alarms
-	outbox *notify.Outbox
-	sites  []*site
-	word   *word
-	delays *delays
-	calls  *apiCalls
-	hooks  *hooks
-	begun  time.Time
+	cfg     *Config
+	env     daemon.Env
+	log     *slog.Logger
+	now     func() time.Time
+	store   store
+	home    *home
+	uplink  *uplink
+	alarms  *alarms
+	outbox  *notify.Outbox
+	deadman *notify.Deadman
+	sites   []*site
+	word    *word
+	delays  *delays
+	calls   *apiCalls
+	hooks   *hooks
+	begun   time.Time
 }
 
 // now is the wall clock: what is compared with it may come from a file.
@@ -74,6 +75,8 @@ func serve(ctx context.Context, env daemon.Env, cfg *Config) error {
 	tasks := []daemon.Task{
 		{Name: "status", Run: server.Run},
 		{Name: "notify", Run: w.outbox.Run},
+		{Name: "reminders", Run: w.remind},
+		{Name: "dead-man's switch", Run: w.deadman.Run},
 		{Name: "home address", Run: w.home.run},
 		{Name: "uplink", Run: w.uplink.run},
 		{Name: "word", Run: w.leaveWord},
@@ -92,7 +95,7 @@ func serve(ctx context.Context, env daemon.Env, cfg *Config) error {
 // assemble builds the daemon from its configuration. Nothing runs yet.
 func assemble(env daemon.Env, cfg *Config, log *slog.Logger, st store) (*watchdog, error) {
 	w := &watchdog{cfg: cfg, env: env, log: log, now: now, store: st, begun: now()}
-	channels, err := notify.Channels(cfg.Notify)
+	channels, err := notify.Channels("watchdog", cfg.Notify)
 	if err != nil {
 		return nil, err
 	}
@@ -101,6 +104,7 @@ func assemble(env daemon.Env, cfg *Config, log *slog.Logger, st store) (*watchdo
 	}
 	w.alarms = newAlarms(st, w.now, w.outbox.Post, log)
 	w.delays, w.calls = newDelays(st), &apiCalls{}
+	w.deadman = notify.NewDeadman(cfg.Deadman)
 	w.home = newHome(cfg.Home, st, w.now)
 	w.home.interval = w.homeInterval
 	w.home.changed = w.homeChanged
@@ -120,6 +124,8 @@ func assemble(env daemon.Env, cfg *Config, log *slog.Logger, st store) (*watchdo
 	}
 	return w, nil
 }
+
+func (w *watchdog) remind(ctx context.Context) error { return w.outbox.Remind(ctx, w.alarms.Lasting) }
 
 func (w *watchdog) close() {
 	for _, s := range w.sites {
@@ -174,7 +180,7 @@ func (w *watchdog) newSite(c Site, reader zone) (*site, error) {
 	s := &site{
 		cfg: c, policy: policyOf(c), target: c.Probe.Target, pace: pace(c.Probe.Interval), endpoint: w.cfg.OVH.Endpoint,
 		log: w.log.With("site", c.Name), now: w.now, store: w.store, home: w.home, uplink: w.uplink,
-		reader: reader, zone: writer, tell: w.outbox.Post, alarms: w.alarms, delays: w.delays, metrics: newSiteMetrics(),
+		reader: reader, zone: writer, tell: w.outbox.Post, alarms: w.alarms, delays: w.delays, deadman: w.deadman, metrics: newSiteMetrics(),
 		inbox: make(chan func(*failover.Observation)), orders: make(chan order, 1),
 		asked: make(chan struct{}, 1), reread: make(chan struct{}, 1),
 		control: w.cfg.Replica.Control, word: w.word.news, returns: unasked(c),
@@ -188,17 +194,17 @@ func (w *watchdog) newSite(c Site, reader zone) (*site, error) {
 	}
 	if s.damage != "" {
 		s.log.Error("state was damaged; going by what the zone holds", "damage", s.damage)
-		s.alarms.clear(alarmDamage + c.Name)
-		s.alarms.raise(alarmDamage+c.Name, s.damageMessage())
+		if err := s.tell(s.damageMessage(w.now())); err != nil {
+			s.log.Error("message is not on disk", "event", EventStateLost, "error", err)
+		}
 	}
+	w.deadman.Watch(c.Name, s.policy.Fresh)
 	if known {
 		s.log.Info("state remembered", "state", string(s.state.Phase), "serving", string(s.state.Serving), "term", s.state.Term)
 	}
 	s.publish()
 	return s, nil
 }
-
-const alarmDamage = "state-lost-"
 
 func (s *site) tasks() []daemon.Task {
 	task := func(name string, run func(context.Context) error) daemon.Task {

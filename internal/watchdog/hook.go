@@ -229,6 +229,7 @@ func (h *hookHead) line() string {
 func hookMessage(f ReplicaFolder, why string, most time.Duration) notify.Message {
 	return notify.Message{
 		Event:    EventHookFailed,
+		About:    f.Name,
 		Subject:  fmt.Sprintf("The hook of %s failed: what arrived may not be in use", f.Name),
 		Text:     fmt.Sprintf("%s.\nIt is tried again, at least every %s, until it succeeds. Nothing to do once watchdog status shows it ✓.", why, short(most)),
 		Severity: notify.Warning,

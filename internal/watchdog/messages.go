@@ -16,7 +16,7 @@ import (
 // message puts a notice into words.
 func (s *site) message(n failover.Notice) notify.Message {
 	// The time keeps keys apart whose counter began anew because the state was lost.
-	m := notify.Message{Event: string(n.Event), Key: fmt.Sprintf("%s-%s-%d", s.cfg.Name, n.Key, n.Time.Unix()), Time: n.Time}
+	m := notify.Message{Event: string(n.Event), Key: fmt.Sprintf("%s-%s-%d", s.cfg.Name, n.Key, n.Time.Unix()), About: s.cfg.Name, Time: n.Time}
 	name := s.cfg.Name
 	sw := failover.Switch{}
 	if n.Switch != nil {
@@ -147,6 +147,15 @@ func (s *site) failedBack(sw failover.Switch, now time.Time) (subject string, te
 	return subject, append(text, "Leave the standby up for a few hours: some resolvers keep addresses for longer than they should.")
 }
 
+// servesText is what a reminder of a switch says.
+func (s *site) servesText() string {
+	prod := "Prod does not answer."
+	if s.state.Verdict == failover.Up {
+		prod = "Prod answers again."
+	}
+	return fmt.Sprintf("%s When it is good again, its data too: watchdog failback %s", prod, s.cfg.Name)
+}
+
 // done says what a published switch did, and how fast.
 func (s *site) done(sw failover.Switch) string {
 	return fmt.Sprintf("The name points at %s: %s. Decided at %s, accepted by OVH %s, served by all its name servers %s; visitors follow within %s.",
@@ -185,6 +194,7 @@ func (s *site) expected() string {
 func (s *site) certificateMessage(end time.Time, left time.Duration) notify.Message {
 	return notify.Message{
 		Event:    EventCertificate,
+		About:    s.cfg.Name,
 		Subject:  fmt.Sprintf("%s: the standby's certificate ends in %s", s.cfg.Name, days(left)),
 		Text:     fmt.Sprintf("It is valid until %s. After that the standby cannot take over.\nSee that prod renews it and that the agent brings it here; then reload the standby's web server.", clock(end)),
 		Severity: notify.Warning,
@@ -203,6 +213,7 @@ func (s *site) credentialMessage(e *ovhdns.APIError) notify.Message {
 func (s *site) rightsMessage(why string) notify.Message {
 	return notify.Message{
 		Event:    EventCredential,
+		About:    s.cfg.Name,
 		Subject:  fmt.Sprintf("The watchdog's key at OVH lacks rights: %s cannot be switched", s.cfg.Name),
 		Text:     fmt.Sprintf("%s.\nMake one that has them: %s", why, s.tokenURL()),
 		Severity: notify.Critical,
@@ -218,9 +229,12 @@ func (s *site) expiryMessage(end time.Time, left time.Duration) notify.Message {
 	}
 }
 
-func (s *site) damageMessage() notify.Message {
+func (s *site) damageMessage(at time.Time) notify.Message {
 	return notify.Message{
 		Event:   EventStateLost,
+		Key:     fmt.Sprintf("%s-%s-%d", s.cfg.Name, EventStateLost, at.UnixNano()),
+		About:   s.cfg.Name,
+		Time:    at,
 		Subject: s.cfg.Name + ": the watchdog's memory was damaged",
 		Text: s.damage + ".\nIt goes by what the zone holds now. If that is the standby, it stays so until: watchdog failback " + s.cfg.Name +
 			"\nA pause or a hold that was in force is not any more. Look at the disk.",

@@ -87,6 +87,16 @@ func (w *watchdog) writeMetrics(out io.Writer) {
 	}
 	w.calls.write(&m)
 	m.Gauge("watchdog_outbox_pending", "Messages not delivered yet.", float64(r.Pending))
+	for _, c := range w.outbox.Counts() {
+		for result, n := range map[string]int{"delivered": c.Delivered, "failed": c.Failed, "expired": c.Expired} {
+			m.Counter("watchdog_messages_total", "Messages delivered and given up, and attempts that failed.", float64(n), "channel", c.Channel, "result", result)
+		}
+	}
+	if w.deadman != nil {
+		state := w.deadman.State()
+		m.Counter("watchdog_deadman_pings_total", "Pings of the dead-man's switch.", float64(state.Succeeded), "result", "ok")
+		m.Counter("watchdog_deadman_pings_total", "Pings of the dead-man's switch.", float64(state.Failed), "result", "failed")
+	}
 	for _, s := range w.sites {
 		s.writeMetrics(&m, s.get())
 	}

@@ -32,6 +32,7 @@ type site struct {
 	tell     func(notify.Message) error
 	alarms   *alarms
 	delays   *delays
+	deadman  *notify.Deadman
 	metrics  *siteMetrics
 
 	inbox   chan func(*failover.Observation)
@@ -139,6 +140,7 @@ func (s *site) homeAddrs() []netip.Addr { return s.home.get().addrs() }
 func (s *site) step(news func(*failover.Observation)) {
 	o := s.observe()
 	news(&o)
+	probed := o.Probed
 	for {
 		next, todo := failover.Next(s.state, o, s.policy)
 		s.become(next)
@@ -149,7 +151,11 @@ func (s *site) step(news func(*failover.Observation)) {
 		o = s.observe()
 		o.Told = told
 	}
+	s.forget()
 	s.publish()
+	if probed && s.unsaved == nil { // who cannot remember a decision decides nothing
+		s.deadman.Beat(s.cfg.Name)
+	}
 }
 
 // become makes next the state, on disk first.
@@ -202,7 +208,9 @@ func (s *site) act(todo []failover.Action) (told []string) {
 		case failover.Ask:
 			hurry(s.asked)
 		case failover.Tell:
-			err := s.tell(s.message(a.Notice))
+			m := s.message(a.Notice)
+			s.lasting(a.Notice, m)
+			err := s.tell(m)
 			if err == nil {
 				s.log.Info("owner told", "event", string(a.Notice.Event), "why", a.Notice.Why)
 				told = append(told, a.Notice.Key)

@@ -22,6 +22,13 @@ type statusReport struct {
 	Uplink   string       `json:"uplink"` // up, down or unknown
 	Hooks    []hookStatus `json:"hooks"`
 	Pending  int          `json:"pending_notifications"`
+	Deadman  *deadman     `json:"deadman,omitempty"` // absent if there is none
+}
+
+// deadman is what became of the pings that say that we still decide.
+type deadman struct {
+	LastPing *time.Time `json:"last_ping"` // that was accepted
+	Error    string     `json:"error,omitempty"`
 }
 
 type siteStatus struct {
@@ -123,6 +130,13 @@ func (w *watchdog) report() statusReport {
 	}
 	for _, sentence := range w.outbox.Failing() {
 		bad(report.Degraded, "messages to you: %s", sentence)
+	}
+	if w.deadman != nil {
+		state := w.deadman.State()
+		r.Deadman = &deadman{timeOrNil(state.LastPing), state.Err}
+		if state.Err != "" {
+			bad(report.Degraded, "the dead-man's switch is not reached: %s", state.Err)
+		}
 	}
 	return r
 }

@@ -27,7 +27,7 @@ const (
 	apiAddress   = "193.70.10.10"
 	ns1Address   = "193.70.10.53"
 	ns2Address   = "213.251.128.53"
-	makerAddress = "52.10.10.10"
+	makerAddress = "10.52.10.10" // plain http is for private addresses
 	mailAddress  = "217.70.178.25"
 	site         = "www.example.net"
 )
