@@ -176,7 +176,7 @@ func (s *small) begin(t *testing.T) {
 	s.engine = newEngine(s.folder, newLink(Backup{Name: "home"}, log), s.state, fmt.Sprint("p", time.Now().UnixNano()), log)
 	s.engine.pace = pace{again: time.Millisecond, fail: time.Millisecond, failMax: time.Millisecond}
 	var err error
-	s.engine.remembered, err = s.engine.memory.load()
+	s.engine.remembered, err = s.engine.load()
 	must(t, err)
 }
 

@@ -91,7 +91,7 @@ func newEngine(f Folder, l *link, stateDir, id string, log *slog.Logger) *engine
 
 // run follows the folder for as long as ctx lives. Nothing that happens to the source, the link or the replica ends it.
 func (e *engine) run(ctx context.Context) error {
-	remembered, err := e.memory.load()
+	remembered, err := e.load()
 	if err != nil {
 		e.log.Warn("starting without a record of the last run; the first comparison goes by size and time", "err", err)
 	}
@@ -150,6 +150,13 @@ func (e *engine) run(ctx context.Context) error {
 		pause = min(2*pause, e.pace.failMax)
 	}
 	return nil
+}
+
+// load reads what earlier runs have left: of the replica, and of the source.
+func (e *engine) load() (*plan.Known, error) {
+	remembered, err := e.memory.load()
+	e.guard.trusted = e.memory.root
+	return remembered, err
 }
 
 // watch starts the watcher, as soon as there is a source folder to watch.
@@ -270,7 +277,7 @@ func (e *engine) reopen() error {
 		return fmt.Errorf("open folder: %w", err)
 	}
 	dev, ino := root.ID()
-	e.guard.rootSeen(rootID{resolved, dev, ino})
+	e.guard.rootSeen(rootID{resolved, dev, ino, root.Born()})
 	return nil
 }
 
@@ -355,11 +362,11 @@ func (e *engine) upkeep(ctx context.Context, r *push.Replica) error {
 
 // save writes the record, if anything has changed.
 func (e *engine) save(now time.Time) {
-	if e.known == nil || !e.dirty && len(e.known.Expected()) == 0 {
+	if e.known == nil || !e.dirty && len(e.known.Expected()) == 0 && e.memory.root.same(e.guard.trusted) {
 		return
 	}
 	e.saved = now
-	if err := e.memory.save(e.known); err != nil {
+	if err := e.memory.save(e.guard.trusted, e.known); err != nil {
 		e.log.Warn("could not save the record; after a restart the first comparison goes by size and time", "err", err)
 		return
 	}

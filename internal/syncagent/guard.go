@@ -13,8 +13,9 @@ const guardWindow = time.Minute
 // guard decides which deletions are believed (the design's S5). It looks at nothing by itself.
 type guard struct {
 	limits   plan.Limits
-	root     rootID
-	replaced bool           // the source is another directory than it was, and nobody has said that this is right
+	root     rootID         // seen last
+	trusted  rootID         // what the source was when deletions were last believed of it; the record keeps it
+	replaced bool           // the source is another directory than that, and nobody has said that this is right
 	approved map[string]int // paths whose deletion a human has let through, and of how many entries
 	recent   []deletion
 }
@@ -26,18 +27,32 @@ type deletion struct {
 
 // rootSeen is told which directory the source's path leads to. A path that leads through a symbolic link may come to
 // lead elsewhere (current -> releases/7): that is a deploy, and the limits judge it. A directory that has become
-// another one under its own name has been unmounted, or lost and made anew.
+// another one under its own name has been unmounted, or lost and made anew, or somebody has put another one in its place:
+// whether the agent was running then makes no difference.
 func (g *guard) rootSeen(now rootID) {
-	if g.root != (rootID{}) && g.root.path == now.path && g.root != now {
-		g.replaced = true
-	}
 	g.root = now
+	g.replaced = g.trusted.path == now.path && !g.trusted.same(now)
+	g.trust()
+}
+
+// trust takes the directory that was seen last for the right one, unless it has replaced another.
+func (g *guard) trust() {
+	if !g.replaced {
+		g.trusted = g.root
+	}
 }
 
 // rootID names the directory that a source's path leads to.
 type rootID struct {
 	path     string // without symbolic links
-	dev, ino uint64
+	dev, ino uint64 // dev is 0 in what a record tells: another boot may give another number
+	born     int64  // 0 if it is not known
+}
+
+// same reports whether both are the same directory, as far as is known of both.
+func (r rootID) same(as rootID) bool {
+	return r.path == as.path && r.ino == as.ino && (r.dev == as.dev || r.dev == 0 || as.dev == 0) &&
+		(r.born == as.born || r.born == 0 || as.born == 0)
 }
 
 // deleted counts deletions that were carried out.
@@ -77,6 +92,7 @@ func (g *guard) judge(p plan.Plan, l view, known *plan.Known, now time.Time) (pl
 	if len(held) == 0 {
 		if l.scope.All {
 			g.replaced = false
+			g.trust()
 		}
 		return p, nil, ""
 	}

@@ -2,7 +2,10 @@ package syncagent
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,9 +28,12 @@ func losing(n, lost int) (plan.Plan, view, *plan.Known) {
 	return plan.Diff(src, known, l.scope), l, known
 }
 
+// recorded is what the record keeps of a root.
+func (r rootID) recorded() rootID { return rootID{path: r.path, ino: r.ino, born: r.born} }
+
 func TestGuard(t *testing.T) {
 	now := time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)
-	home := rootID{"/srv/www", 1, 2}
+	home := rootID{"/srv/www", 1, 2, 100}
 	for _, c := range []struct {
 		name         string
 		files, lost  int
@@ -43,11 +49,49 @@ func TestGuard(t *testing.T) {
 		},
 		{
 			name: "unmounted (S5)", files: 50, lost: 1, held: 1,
-			prepare: func(g *guard, _ *view) { g.rootSeen(home); g.rootSeen(rootID{"/srv/www", 9, 9}) },
+			prepare: func(g *guard, _ *view) { g.rootSeen(home); g.rootSeen(rootID{"/srv/www", 9, 9, 200}) },
+		},
+		{
+			name: "another one since the last run (S5)", files: 50, lost: 1, held: 1,
+			prepare: func(g *guard, _ *view) { g.trusted = home.recorded(); g.rootSeen(rootID{"/srv/www", 1, 9, 200}) },
+		},
+		{
+			name: "another file system of the same kind since the last run (S5)", files: 50, lost: 1, held: 1,
+			prepare: func(g *guard, _ *view) { g.trusted = home.recorded(); g.rootSeen(rootID{"/srv/www", 1, 2, 200}) },
+		},
+		{
+			name: "the same one after a reboot", files: 50, lost: 1, delete: 1,
+			prepare: func(g *guard, _ *view) { g.trusted = home.recorded(); g.rootSeen(rootID{"/srv/www", 77, 2, 100}) },
+		},
+		{
+			name: "a file system that knows no births", files: 50, lost: 1, delete: 1,
+			prepare: func(g *guard, _ *view) {
+				g.trusted = rootID{"/srv/www", 0, 2, 0}
+				g.rootSeen(rootID{"/srv/www", 77, 2, 0})
+			},
+		},
+		{
+			name: "link flipped since the last run", files: 50, lost: 1, delete: 1,
+			prepare: func(g *guard, _ *view) {
+				g.trusted = home.recorded()
+				g.rootSeen(rootID{"/srv/releases/2", 1, 7, 200})
+			},
+		},
+		{
+			name: "unmounted and mounted again", files: 50, lost: 1, delete: 1,
+			prepare: func(g *guard, _ *view) { g.rootSeen(home); g.rootSeen(rootID{"/srv/www", 9, 9, 200}); g.rootSeen(home) },
+		},
+		{
+			name: "unmounted, and seen a second time (S5)", files: 50, lost: 1, held: 1,
+			prepare: func(g *guard, _ *view) {
+				g.rootSeen(home)
+				g.rootSeen(rootID{"/srv/www", 9, 9, 200})
+				g.rootSeen(rootID{"/srv/www", 9, 9, 200})
+			},
 		},
 		{
 			name: "link flipped to a new release", files: 50, lost: 1, delete: 1,
-			prepare: func(g *guard, _ *view) { g.rootSeen(home); g.rootSeen(rootID{"/srv/releases/2", 1, 7}) },
+			prepare: func(g *guard, _ *view) { g.rootSeen(home); g.rootSeen(rootID{"/srv/releases/2", 1, 7, 200}) },
 		},
 		{
 			name: "step by step", files: 1000, lost: 50, held: 50,
@@ -125,4 +169,57 @@ func TestS5ApprovalIsOfWhatWasShown(t *testing.T) {
 			t.Errorf("a folder of %d files: %d held, want %d", files, len(held), want)
 		}
 	}
+}
+
+// TestS5DeletionsAreSuspectOfAReplacedRoot: while the agent is down somebody puts another directory in the source's
+// place. What that lacks is held, over restarts too, until a human says that it is right; a link that leads elsewhere is
+// a deploy.
+func TestS5DeletionsAreSuspectOfAReplacedRoot(t *testing.T) {
+	a := newAgentWorld(t)
+	site := filepath.Dir(a.src) + "/site"
+	release := func(dir string, files int, content string) {
+		for i := range files {
+			write(t, filepath.Join(dir, fmt.Sprint("f", i)), content)
+		}
+	}
+	release(a.src, 10, "one")
+	a.start(t)
+	a.identical(t)
+	a.stop()
+
+	must(t, os.Rename(a.src, a.src+".old"))
+	release(a.src, 9, "another")
+	for range 2 {
+		a.start(t)
+		eventually(t, "one deletion is held, because of the replaced folder", func() bool {
+			s := a.engine.snapshot()
+			return s.state == stateHeld && len(s.held) == 1 && s.held[0].Path == "f9" && strings.Contains(s.heldWhy, "another one than before")
+		})
+		if content, _ := os.ReadFile(filepath.Join(a.dst, "f0")); string(content) != "another" {
+			t.Errorf("f0 was not pushed: %q", content)
+		}
+		a.stop()
+	}
+	a.start(t)
+	eventually(t, "held", func() bool { return a.engine.snapshot().state == stateHeld })
+	a.engine.approve()
+	a.identical(t)
+	a.stop()
+	must(t, os.Remove(filepath.Join(a.src, "f8")))
+	a.start(t) // it has been approved as such
+	a.identical(t)
+	a.stop()
+
+	must(t, os.Rename(a.src, site+"1"))
+	must(t, os.Symlink(site+"1", a.src))
+	a.src = site + "1" // as the comparison has it; the folder's source is the link
+	a.start(t)
+	a.identical(t)
+	a.stop()
+	release(site+"2", 7, "third")
+	must(t, os.Remove(a.folder.Source))
+	must(t, os.Symlink(site+"2", a.folder.Source))
+	a.src = site + "2"
+	a.start(t)
+	a.identical(t)
 }

@@ -144,6 +144,7 @@ func parseFrame(data []byte) (plan.Change, int) {
 // memory is what is remembered of the replica from run to run: a record and the journal that continues it.
 type memory struct {
 	record, owner string
+	root          rootID            // the source that the record is about
 	base          [sha256.Size]byte // checksum of the record
 	good          int64             // size of the journal that was read
 	journal       *journal
@@ -163,7 +164,7 @@ func (m *memory) load() (*plan.Known, error) {
 	}
 	entries, expected := tree.Tree(nil), tree.Tree(nil)
 	if err == nil {
-		if entries, expected, err = parseRecord(data, m.owner); err != nil {
+		if m.root, entries, expected, err = parseRecord(data, m.owner); err != nil {
 			return nil, fmt.Errorf("read record %s: %w", m.record, err)
 		}
 		m.base = [sha256.Size]byte(data[len(data)-sha256.Size:])
@@ -199,12 +200,12 @@ func (m *memory) flush() {
 }
 
 // save writes all of it to the record and begins the journal anew.
-func (m *memory) save(known *plan.Known) error {
-	base, err := saveRecord(m.record, m.owner, known)
+func (m *memory) save(root rootID, known *plan.Known) error {
+	base, err := saveRecord(m.record, m.owner, root, known)
 	if err != nil {
 		return err
 	}
-	m.base, m.good = base, 0
+	m.base, m.good, m.root = base, 0, root
 	if m.journal != nil {
 		if err := m.journal.restart(base); err != nil {
 			return fmt.Errorf("restart journal: %w", err)

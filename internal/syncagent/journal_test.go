@@ -15,7 +15,7 @@ func TestJournalCutAnywhere(t *testing.T) {
 	record := filepath.Join(t.TempDir(), "record")
 	m := newMemory(record, "owner")
 	known := plan.NewKnown(tree.Tree{".": {Type: tree.Dir, Ino: 1}})
-	must(t, m.save(known))
+	must(t, m.save(rootID{}, known))
 	must(t, m.follow(known))
 	var states []tree.Tree // after each change
 	note := func() { states = append(states, maps.Clone(maps.Collect(known.All()))) }
@@ -79,7 +79,7 @@ func TestJournalGoesOn(t *testing.T) {
 	// A journal of another record is worth nothing.
 	m := newMemory(record, "owner")
 	m.record = filepath.Join(t.TempDir(), "other")
-	must(t, m.save(plan.NewKnown(tree.Tree{"z": {}})))
+	must(t, m.save(rootID{}, plan.NewKnown(tree.Tree{"z": {}})))
 	must(t, os.Rename(m.record, record))
 	if known, err = newMemory(record, "owner").load(); err != nil || known.Len() != 1 {
 		t.Errorf("got %v, %v", known, err)

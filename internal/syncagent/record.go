@@ -17,16 +17,16 @@ import (
 )
 
 // The record is what the agent remembers of what it pushed: for each path the identity of the source file that the
-// replica's was made from. It is disposable. Without it the first comparison after a start goes by size and
+// replica's was made from, and which directory the source was. It is disposable. Without it the first comparison after a start goes by size and
 // whole-second time alone, as rsync's does; with it, changes that leave both as they were are found.
 //
 // The file is a header, the entries, and the SHA-256 of all before it; it is replaced atomically. A file that is not
 // exactly that is worth nothing and is not used.
-const recordHeader = "releve record 2\n"
+const recordHeader = "releve record 3\n"
 
 // saveRecord writes what is known to path, and returns the checksum that it ends with. owner tells the folder and target
 // that it is about.
-func saveRecord(path, owner string, known *plan.Known) (checksum [sha256.Size]byte, err error) {
+func saveRecord(path, owner string, root rootID, known *plan.Known) (checksum [sha256.Size]byte, err error) {
 	file, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o600))
 	if err != nil {
 		return checksum, fmt.Errorf("save record: %w", err)
@@ -37,6 +37,9 @@ func saveRecord(path, owner string, known *plan.Known) (checksum [sha256.Size]by
 	w := &recordWriter{w: io.MultiWriter(buf, sum)}
 	w.text(recordHeader)
 	w.text(owner)
+	w.text(root.path)
+	w.number(root.ino)
+	w.signed(root.born)
 	w.number(uint64(known.Len()))
 	for p, e := range known.All() {
 		w.text(p)
@@ -99,29 +102,30 @@ func (w *recordWriter) flush() {
 	w.buf = w.buf[:0]
 }
 
-// parseRecord reads a record: what was known and what was expected. A record that is damaged, of another version or about
+// parseRecord reads a record: what was known of which source, and what was expected. A record that is damaged, of another version or about
 // something else is an error.
-func parseRecord(data []byte, owner string) (entries, expected tree.Tree, err error) {
+func parseRecord(data []byte, owner string) (root rootID, entries, expected tree.Tree, err error) {
 	if len(data) < sha256.Size {
-		return nil, nil, errors.New("it is cut short")
+		return rootID{}, nil, nil, errors.New("it is cut short")
 	}
 	body, want := data[:len(data)-sha256.Size], data[len(data)-sha256.Size:]
 	if got := sha256.Sum256(body); !bytes.Equal(got[:], want) {
-		return nil, nil, errors.New("it is damaged")
+		return rootID{}, nil, nil, errors.New("it is damaged")
 	}
 	r := &recordReader{data: body}
 	if r.text() != recordHeader {
-		return nil, nil, errors.New("it is of another version")
+		return rootID{}, nil, nil, errors.New("it is of another version")
 	}
 	if r.text() != owner {
-		return nil, nil, errors.New("it is about another folder or target")
+		return rootID{}, nil, nil, errors.New("it is about another folder or target")
 	}
+	root = rootID{path: r.text(), ino: r.number(), born: r.signed()}
 	entries = r.tree()
 	expected = r.tree()
 	if r.bad || len(r.data) > 0 {
-		return nil, nil, errors.New("it is damaged")
+		return rootID{}, nil, nil, errors.New("it is damaged")
 	}
-	return entries, expected, nil
+	return root, entries, expected, nil
 }
 
 type recordReader struct {

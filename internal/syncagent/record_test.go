@@ -33,25 +33,26 @@ func TestRecordRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := randomTree(t)
 		known := plan.NewKnown(maps.Clone(want))
+		root := rootID{path: rapid.String().Draw(t, "path"), ino: rapid.Uint64().Draw(t, "ino"), born: rapid.Int64().Draw(t, "born")}
 		sent := randomTree(t)
 		for p, e := range sent {
 			known.Expect(p, e)
 		}
-		if _, err := saveRecord(file, "owner", known); err != nil {
+		if _, err := saveRecord(file, "owner", root, known); err != nil {
 			t.Fatal(err)
 		}
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, expected, err := parseRecord(data, "owner")
+		was, got, expected, err := parseRecord(data, "owner")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !maps.Equal(got, want) || !maps.Equal(expected, sent) {
+		if !maps.Equal(got, want) || !maps.Equal(expected, sent) || was != root {
 			t.Fatalf("got %v, want %v", got, want)
 		}
-		if _, _, err := parseRecord(data, "another"); err == nil {
+		if _, _, _, err := parseRecord(data, "another"); err == nil {
 			t.Fatal("a record of another folder was taken")
 		}
 	})
@@ -60,8 +61,9 @@ func TestRecordRoundTrip(t *testing.T) {
 // TestRecordDamage: a record that is cut or changed at any byte is not used, and harms nobody.
 func TestRecordDamage(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "record")
+	root := rootID{path: "/srv/www", ino: 7, born: 8}
 	known := plan.NewKnown(tree.Tree{".": {Type: tree.Dir}, "a": {Type: tree.File, Size: 3, Ino: 7}, "l": {Type: tree.Link, Link: "a"}})
-	if _, err := saveRecord(file, "owner", known); err != nil {
+	if _, err := saveRecord(file, "owner", root, known); err != nil {
 		t.Fatal(err)
 	}
 	whole, err := os.ReadFile(file)
@@ -69,12 +71,12 @@ func TestRecordDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range whole {
-		if _, _, err := parseRecord(whole[:i], "owner"); err == nil {
+		if _, _, _, err := parseRecord(whole[:i], "owner"); err == nil {
 			t.Fatalf("cut after %d of %d bytes, and taken", i, len(whole))
 		}
 		bent := append([]byte(nil), whole...)
 		bent[i] ^= 0x40
-		if _, _, err := parseRecord(bent, "owner"); err == nil {
+		if _, _, _, err := parseRecord(bent, "owner"); err == nil {
 			t.Fatalf("byte %d changed, and taken", i)
 		}
 	}

@@ -86,7 +86,7 @@ func (c syncCmd) mayPush(ctx context.Context, l *link, s *session) error {
 
 // folder brings one folder up to date, or lists what that would take, and reports whether the replica is equal now.
 func (c syncCmd) folder(a *app, e *engine, s *session) (bool, error) {
-	remembered, err := e.memory.load()
+	remembered, err := e.load()
 	if err != nil {
 		fmt.Fprintf(a.env.Stderr, "syncagent: %v; comparing by size and time\n", err)
 	}

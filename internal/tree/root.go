@@ -29,6 +29,7 @@ type Root struct {
 	path   string
 	dev    uint64
 	ino    uint64
+	born   int64
 	walk   bool // openat2(2) is refused here: resolve component by component
 	closed atomic.Bool
 }
@@ -51,6 +52,7 @@ func Open(path string) (*Root, error) {
 		return nil, fmt.Errorf("open folder: %w", &fs.PathError{Op: "fstat", Path: abs, Err: err})
 	}
 	r.dev, r.ino = uint64(st.Dev), st.Ino //nolint:unconvert // narrower on some architectures
+	r.born = bornAt(fd)
 	r.walk = !haveOpenat2(fd)
 	return r, nil
 }
@@ -66,6 +68,19 @@ func (r *Root) Path() string { return r.path }
 
 // ID is the device and inode number of the directory r stands for.
 func (r *Root) ID() (dev, ino uint64) { return r.dev, r.ino }
+
+// Born is when that directory was made, in nanoseconds since the epoch; 0 where the file system does not tell. Inode
+// number and birth together name a directory for longer than its device number, which may be another one after a reboot,
+// and better than its inode number alone, which is the same for the root of every file system of a kind.
+func (r *Root) Born() int64 { return r.born }
+
+func bornAt(fd int) int64 {
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BTIME, &st); err != nil || st.Mask&unix.STATX_BTIME == 0 {
+		return 0
+	}
+	return st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
+}
 
 // Check reports whether the folder's path still leads to the directory that was opened: nil or [ErrRootChanged].
 // The other methods find out by themselves; Check is for a caller about to draw conclusions from what it read before.
