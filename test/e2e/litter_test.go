@@ -34,7 +34,7 @@ func (p *pair) litter() ([]string, error) {
 		litter = append(litter, fmt.Sprintf(".releve-spool of several agents: %v", agents))
 	}
 	for id, n := range agents {
-		if n > 4 {
+		if n > 8 { // 4, and as many that were not needed
 			litter = append(litter, fmt.Sprintf(".releve-spool: %d files of %s", n, id))
 		}
 	}
