@@ -65,6 +65,9 @@ func check(ctx context.Context, env daemon.Env, cfg *Config, path string) error 
 	if client != nil {
 		defer client.Close()
 	}
+	if client != nil && cfg.DynDNS != nil {
+		c.dyndns(ctx, cfg, client, home)
+	}
 	for _, s := range cfg.Sites {
 		k := siteCheck{checklist: c, cfg: cfg, site: s, home: home}
 		if client != nil {
@@ -301,11 +304,17 @@ func clockSkew(ctx context.Context, cfg OVH) (time.Duration, error) {
 func zonesOf(cfg *Config) []string {
 	var out []string
 	seen := map[string]bool{}
-	for _, s := range cfg.Sites {
-		if !seen[s.Zone] {
-			seen[s.Zone] = true
-			out = append(out, s.Zone)
+	add := func(zone string) {
+		if !seen[zone] {
+			seen[zone] = true
+			out = append(out, zone)
 		}
+	}
+	for _, s := range cfg.Sites {
+		add(s.Zone)
+	}
+	if cfg.DynDNS != nil {
+		add(cfg.DynDNS.Zone)
 	}
 	return out
 }

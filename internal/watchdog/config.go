@@ -17,6 +17,7 @@ type Config struct {
 	Sites    []Site // at least one
 	OVH      OVH
 	Home     Home
+	DynDNS   *DynDNS           // nil = none
 	Uplink   []probe.Reference // never empty
 	Replica  Replica
 	Status   Status
@@ -90,6 +91,14 @@ func (h HomeAddress) Auto() bool { return len(h.Sources) > 0 }
 // Off says that home has no address of this family.
 func (h HomeAddress) Off() bool { return !h.Auto() && !h.Fixed.IsValid() }
 
+// DynDNS is a name that is kept on the home address at all times.
+type DynDNS struct {
+	Name, Zone  string
+	TTL         int64    // of its records, in seconds; 0 = the zone's
+	NameServers []string // HOST:PORT, asked instead of those that the zone names; empty = those
+	IPv4, IPv6  bool     // the families that it follows, at least one
+}
+
 // Replica is the standby's own disk: where the agent pushes to.
 type Replica struct {
 	Control string // the folder where the two daemons leave word for each other; "" = no agent
@@ -127,7 +136,7 @@ func Events() []string {
 	return []string{
 		EventFailedOver, EventPublished, EventFailedBack, EventCannotSwitch, EventCannotFollow, EventProdPartial, EventProdBack, EventHeld,
 		EventStandbyDown, EventStandbyUp, EventForeignRecords, EventReplicaLag, EventUplinkDown, EventCertificate,
-		EventCredential, EventStateLost, EventHookFailed,
+		EventCredential, EventStateLost, EventHookFailed, EventDynDNS,
 	}
 }
 
@@ -151,4 +160,5 @@ const (
 	EventCredential  = "credential"  // the OVH credential is refused, lacks a right or runs out
 	EventStateLost   = "state_lost"  // the watchdog's own memory was damaged
 	EventHookFailed  = "hook_failed" // a hook did; told once until it succeeds
+	EventDynDNS      = "dyndns"      // the name of [dyndns] does not lead home, and cannot be made to
 )

@@ -13,6 +13,7 @@ type configFile struct {
 	Sites    []siteTable     `toml:"site"`
 	OVH      ovhTable        `toml:"ovh"`
 	Home     homeTable       `toml:"home"`
+	DynDNS   dynDNSTable     `toml:"dyndns"`
 	Uplink   uplinkTable     `toml:"uplink"`
 	Replica  replicaTable    `toml:"replica"`
 	Status   statusTable     `toml:"status"`
@@ -26,6 +27,7 @@ func (f *configFile) SetDefaults() {
 	f.StateDir = "/var/lib/releve/watchdog"
 	f.OVH.Endpoint = "ovh-eu"
 	f.Home = homeTable{IPv4: "auto", IPv6: "off"}
+	f.DynDNS.TTL = 60
 	f.Status = statusTable{Socket: "/run/releve/watchdog.sock", Listen: "127.0.0.1:9812"}
 }
 
@@ -90,6 +92,14 @@ type homeTable struct {
 	IPv6     string   `toml:"ipv6"`
 	IPv6Host string   `toml:"ipv6_host"`
 	Sources  []string `toml:"sources"`
+}
+
+type dynDNSTable struct {
+	Name        string   `toml:"name"`
+	Zone        string   `toml:"zone"`
+	TTL         int64    `toml:"ttl"`
+	Families    []string `toml:"families"`
+	NameServers []string `toml:"nameservers"`
 }
 
 type uplinkTable struct {

@@ -33,6 +33,7 @@ func (f *configFile) build(doc *strictconf.Doc) *Config {
 		names.Unique(doc, key+".name", t.Name)
 		cfg.Sites = append(cfg.Sites, t.build(doc, key))
 	}
+	cfg.DynDNS = f.dynDNS(doc)
 	f.checkTogether(doc)
 	return cfg
 }

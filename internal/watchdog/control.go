@@ -47,6 +47,7 @@ func (w *watchdog) control() map[string]report.Command {
 			}
 			return fmt.Sprintf("%s: nothing is switched unasked until %s", s.cfg.Name, clock(until)), nil
 		}),
+		"dyndns":  w.dyndns.obey,
 		"prepare": obey(func(ctx context.Context, s *site, args []string) (string, error) { return s.prepare(ctx, args) }),
 		"resume": obey(func(ctx context.Context, s *site, _ []string) (string, error) {
 			if err := s.obey(ctx, failover.Order{Kind: failover.OrderResume}); err != nil {

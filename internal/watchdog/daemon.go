@@ -43,6 +43,7 @@ type watchdog struct {
 	word    *word
 	delays  *delays
 	calls   *apiCalls
+	dyndns  *dyndns // nil = none
 	hooks   *hooks
 	begun   time.Time
 }
@@ -86,6 +87,9 @@ func serve(ctx context.Context, env daemon.Env, cfg *Config) error {
 	for _, s := range w.sites {
 		tasks = append(tasks, s.tasks()...)
 	}
+	if w.dyndns != nil {
+		tasks = append(tasks, daemon.Task{Name: "dyndns", Run: w.dyndns.run})
+	}
 	err = daemon.Run(ctx, tasks...)
 	_ = daemon.Stopping(env.Getenv)
 	log.Info("watchdog ended", "cause", context.Cause(ctx))
@@ -122,12 +126,37 @@ func assemble(env daemon.Env, cfg *Config, log *slog.Logger, st store) (*watchdo
 		}
 		w.sites = append(w.sites, s)
 	}
+	if cfg.DynDNS == nil {
+		w.alarms.clear(alarmDynDNS) // it may have been told before the table was taken out
+	} else if err := w.newDynDNS(*cfg.DynDNS); err != nil {
+		return nil, err
+	}
 	return w, nil
 }
 
 func (w *watchdog) remind(ctx context.Context) error { return w.outbox.Remind(ctx, w.alarms.Lasting) }
 
+// newDynDNS remembers what it can of the name of [dyndns].
+func (w *watchdog) newDynDNS(cfg DynDNS) error {
+	writer, err := newZone(w.cfg.OVH, w.calls.made)
+	if err != nil {
+		return err
+	}
+	d := newDynDNS(cfg, w.store, w.now)
+	d.log, d.home, d.zone, d.alarms, d.delays = w.log.With("name", cfg.Name), w.home.get, writer, w.alarms, w.delays
+	d.pace = 10 * w.shortestPace() // as the zone is read for the sites
+	d.line = func() bool {
+		up, at := w.uplink.state()
+		return up.OK || at.IsZero()
+	}
+	w.dyndns = d
+	return nil
+}
+
 func (w *watchdog) close() {
+	if w.dyndns != nil {
+		w.dyndns.zone.Close()
+	}
 	for _, s := range w.sites {
 		s.reader.Close()
 		s.zone.Close()
@@ -218,16 +247,26 @@ func (s *site) tasks() []daemon.Task {
 
 // homeInterval is how long our address may go unasked: seldom while all is well, often while it stands in a zone.
 func (w *watchdog) homeInterval() time.Duration {
-	shortest := maxPace
+	shortest := w.shortestPace()
 	busy := !w.home.get().IPv4.Agreed && w.cfg.Home.IPv4.Auto()
 	for _, s := range w.sites {
-		shortest = min(shortest, s.pace)
 		busy = busy || s.busy()
 	}
-	if busy {
+	switch {
+	case busy:
 		return shortest
+	case w.dyndns != nil:
+		return 4 * shortest // it stands in a zone always; two minutes with the default interval
 	}
 	return 10 * shortest
+}
+
+func (w *watchdog) shortestPace() time.Duration {
+	shortest := maxPace
+	for _, s := range w.sites {
+		shortest = min(shortest, s.pace)
+	}
+	return shortest
 }
 
 func (w *watchdog) homeChanged(ctx context.Context, before, after homeView) {
@@ -246,6 +285,9 @@ func (w *watchdog) homeChanged(ctx context.Context, before, after homeView) {
 	for _, s := range w.sites {
 		s.homeChanged(ctx)
 	}
+	if w.dyndns != nil {
+		w.dyndns.homeChanged(before, after)
+	}
 }
 
 // uplinkWorth is how long the line must have been down to be worth a message.
@@ -253,6 +295,7 @@ const uplinkWorth = time.Minute
 
 func (w *watchdog) uplinkBack(_ context.Context, from, until time.Time) {
 	w.log.Info("own line is back", "down_for", until.Sub(from))
+	w.home.ask() // with another address, as likely as not
 	if until.Sub(from) < uplinkWorth {
 		return
 	}

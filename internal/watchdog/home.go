@@ -34,6 +34,11 @@ func (v homeView) addrs() []netip.Addr {
 	return out
 }
 
+// same reports whether both lead to the same addresses, and know them equally well.
+func (v homeView) same(o homeView) bool {
+	return v.IPv4.Address == o.IPv4.Address && v.IPv6.Address == o.IPv6.Address && v.IPv4.Agreed == o.IPv4.Agreed && v.IPv6.Agreed == o.IPv6.Agreed
+}
+
 // home follows our public addresses. An address that is not agreed on any more is still the best there is.
 type home struct {
 	cfg      Home

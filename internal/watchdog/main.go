@@ -31,6 +31,7 @@ type commands struct {
 	Failover   orderArgs   `cmd:"" help:"Give the name to the standby, until failback."`
 	Failback   orderArgs   `cmd:"" help:"Give the name back to prod."`
 	Prepare    prepareArgs `cmd:"" help:"Lower the TTLs of prod's records to the configured one, so that a fail-over is quick."`
+	DynDNS     dynDNSArgs  `cmd:"" name:"dyndns" help:"Lead the name of [dyndns] home now, and wait until it does."`
 	Pause      pauseArgs   `cmd:"" help:"Switch nothing unasked for a while, say while prod is being worked on."`
 	Resume     siteArg     `cmd:"" help:"End a pause, or a hold after too many switches."`
 	NotifyTest struct{}    `cmd:"" name:"notify-test" help:"Send a test message through every channel."`
@@ -49,6 +50,10 @@ type orderArgs struct {
 type prepareArgs struct {
 	siteArg
 	DryRun bool `help:"Only say what would be written."`
+}
+
+type dynDNSArgs struct {
+	Force bool `help:"Even over records of unknown origin."`
 }
 
 type pauseArgs struct {
@@ -138,6 +143,8 @@ func perform(ctx context.Context, env daemon.Env, command string, args commands)
 		return remote.move(ctx, "failback", args.Failback)
 	case "prepare <site>":
 		return remote.prepare(ctx, args.Prepare)
+	case "dyndns":
+		return remote.dyndns(ctx, args.DynDNS.Force)
 	case "pause <site> <duration>":
 		if args.Pause.Duration <= 0 {
 			return &usageError{"a pause must be longer than nothing"}

@@ -86,6 +86,7 @@ func (w *watchdog) writeMetrics(out io.Writer) {
 		m.Counter("watchdog_home_address_changes_total", "How often our public address became another one.", float64(n), "family", family)
 	}
 	w.calls.write(&m)
+	w.dyndns.writeMetrics(&m)
 	m.Gauge("watchdog_outbox_pending", "Messages not delivered yet.", float64(r.Pending))
 	for _, c := range w.outbox.Counts() {
 		for result, n := range map[string]int{"delivered": c.Delivered, "failed": c.Failed, "expired": c.Expired} {

@@ -21,6 +21,9 @@ func (w *watchdog) page() report.Page {
 			{Label: "Messages waiting", Value: fmt.Sprint(r.Pending)},
 		},
 	}
+	if r.DynDNS != nil {
+		p.Facts = append(p.Facts, r.DynDNS.fact())
+	}
 	for _, s := range r.Sites {
 		p.Sections = append(p.Sections, siteSection(s, r.Time), readySection(s))
 	}

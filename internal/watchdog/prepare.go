@@ -113,8 +113,19 @@ func stage(u switchStatus) string {
 	return "waiting for OVH to accept it"
 }
 
-// watch shows how a site gets on until done says so, or for as long as is sensible.
+// watch shows how a site gets on until look says that it is done, or for as long as is sensible.
 func (r remote) watch(ctx context.Context, site string, look func(siteStatus) (done bool, line string, err error)) error {
+	return r.follow(ctx, func(st statusReport) (done bool, line string, err error) {
+		i := slices.IndexFunc(st.Sites, func(s siteStatus) bool { return s.Name == site })
+		if i < 0 {
+			return true, "", fmt.Errorf("the running watchdog has no site %q; restart it", site)
+		}
+		return look(st.Sites[i])
+	})
+}
+
+// follow shows how the watchdog gets on.
+func (r remote) follow(ctx context.Context, look func(statusReport) (done bool, line string, err error)) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, watchFor, fmt.Errorf("not published after %s; the watchdog goes on trying", watchFor))
 	defer cancel()
 	said := ""
@@ -126,11 +137,7 @@ func (r remote) watch(ctx context.Context, site string, look func(siteStatus) (d
 			}
 			return err
 		}
-		i := slices.IndexFunc(st.Sites, func(s siteStatus) bool { return s.Name == site })
-		if i < 0 {
-			return fmt.Errorf("the running watchdog has no site %q; restart it", site)
-		}
-		done, line, err := look(st.Sites[i])
+		done, line, err := look(st)
 		if line != said && line != "" {
 			fmt.Fprintln(r.env.Stdout, line)
 			said = line

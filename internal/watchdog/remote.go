@@ -108,6 +108,9 @@ func (r statusReport) print(out io.Writer) {
 	for _, s := range r.Sites {
 		s.print(out, r.Time)
 	}
+	if r.DynDNS != nil {
+		r.DynDNS.print(out)
+	}
 	agreed := "agreed"
 	if !r.Home.Agreed {
 		agreed = "NOT agreed: " + r.Home.Why

@@ -19,6 +19,7 @@ type statusReport struct {
 	Problems []string     `json:"problems"`
 	Sites    []siteStatus `json:"sites"`
 	Home     homeStatus   `json:"home"`
+	DynDNS   *dynStatus   `json:"dyndns"` // null = none
 	Uplink   string       `json:"uplink"` // up, down or unknown
 	Hooks    []hookStatus `json:"hooks"`
 	Pending  int          `json:"pending_notifications"`
@@ -117,6 +118,9 @@ func (w *watchdog) report() statusReport {
 	r.Home = w.homeStatus()
 	if !r.Home.Agreed {
 		bad(report.Degraded, "our public address is not agreed on: %s", r.Home.Why)
+	}
+	if r.DynDNS = w.dyndns.status(); r.DynDNS != nil {
+		r.DynDNS.problem(bad)
 	}
 	up, at := w.uplink.state()
 	switch {

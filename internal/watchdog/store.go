@@ -22,6 +22,7 @@ func (st store) sitePath(name string) string { return filepath.Join(st.dir, "sit
 func (st store) homePath() string            { return filepath.Join(st.dir, "home.json") }
 func (st store) alarmsPath() string          { return filepath.Join(st.dir, "alarms.json") }
 func (st store) hooksPath() string           { return filepath.Join(st.dir, "hooks.json") }
+func (st store) dynDNSPath() string          { return filepath.Join(st.dir, "dyndns.json") }
 func (st store) delaysPath() string          { return filepath.Join(st.dir, "publications.json") }
 func (st store) outbox() string              { return filepath.Join(st.dir, "outbox") }
 

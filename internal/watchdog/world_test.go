@@ -59,6 +59,7 @@ type world struct {
 	echoes  []*dnsworld.Server
 	phone   *phone
 	config  map[string]string // replaces parts of the configuration
+	more    string            // further tables of it
 	env     map[string]string // of the daemon
 	log     *syncBuffer
 
@@ -196,7 +197,7 @@ url = %q
 		}
 		out = append(out, line)
 	}
-	return strings.Join(out, "")
+	return strings.Join(out, "") + w.more
 }
 
 // start runs the daemon until stop is called, which returns its exit code.
@@ -241,6 +242,9 @@ type status struct {
 	Home     struct {
 		IPv4   string
 		Agreed bool
+	}
+	DynDNS *struct {
+		State, Why string
 	}
 	Sites []struct {
 		Name, State, Serving, Forced, Verdict string
@@ -349,11 +353,14 @@ func (w *world) zoneIs(want string) {
 	}
 }
 
-func (w *world) served() string {
+func (w *world) served() string { return w.servedAt("www") }
+
+// servedAt is what the name server serves for a label of the zone.
+func (w *world) servedAt(label string) string {
 	var out []string
 	for _, z := range w.ovh.Zones() {
 		for _, r := range z.Records {
-			if r.Name == "www" {
+			if r.Name == label {
 				out = append(out, fmt.Sprintf("%s %s %d", r.Type, r.Target, r.TTL))
 			}
 		}
