@@ -14,8 +14,8 @@ import (
 	"releve/pkg/sftpipe"
 )
 
-// listings is how many directories are being listed at once, if the server hands out so many handles. At a round-trip
-// time of 40 ms their number sets the pace.
+// listings is how many directories each connection lists at once, if the server hands out so many handles. At a
+// round-trip time of 40 ms their number sets the pace; without one the server does, which is a process for each.
 const listings = 512
 
 // Read lists what the replica holds, and removes what an interrupted push has left behind. Paths that filter excludes
@@ -69,8 +69,14 @@ func (r *Replica) list(ctx context.Context, filter *tree.Filter, open bool) (*li
 	l.todo = []job{{".", tree.Dir}}
 	l.more.L = &l.mu
 	var workers sync.WaitGroup
-	for range r.listings() {
-		workers.Go(func() { l.work(ctx) })
+	clients := []*sftpipe.Client{r.lanes.Small}
+	if r.lanes.Bulk != r.lanes.Small {
+		clients = append(clients, r.lanes.Bulk)
+	}
+	for _, c := range clients {
+		for range listingsOf(c) {
+			workers.Go(func() { l.work(ctx, c) })
+		}
 	}
 	workers.Wait()
 	if l.err != nil {
@@ -79,9 +85,9 @@ func (r *Replica) list(ctx context.Context, filter *tree.Filter, open bool) (*li
 	return l, nil
 }
 
-// listings is how many directories this server lets us list at once.
-func (r *Replica) listings() int {
-	handles := r.lanes.Small.Limits().MaxHandles
+// listingsOf is how many directories c's server lets us list at once.
+func listingsOf(c *sftpipe.Client) int {
+	handles := c.Limits().MaxHandles
 	if handles == 0 {
 		return listings / 4
 	}
@@ -112,7 +118,7 @@ type listing struct {
 }
 
 // work does jobs until there are none left, and none under way that could bring more.
-func (l *listing) work(ctx context.Context) {
+func (l *listing) work(ctx context.Context, c *sftpipe.Client) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
@@ -128,9 +134,9 @@ func (l *listing) work(ctx context.Context) {
 		l.mu.Unlock()
 		var err error
 		if j.kind == tree.Dir {
-			err = l.list(ctx, j.path)
+			err = l.list(ctx, c, j.path)
 		} else {
-			err = l.readLink(ctx, j.path)
+			err = l.readLink(ctx, c, j.path)
 		}
 		l.mu.Lock()
 		l.busy--
@@ -152,8 +158,8 @@ func (l *listing) locked(dir string) bool {
 }
 
 // unlock opens a locked directory to its owner. What that does not open cannot be listed, and the listing says so.
-func (l *listing) unlock(ctx context.Context, dir string) {
-	l.r.lanes.Small.Do(ctx, sftpipe.Setstat(l.r.abs(dir), private))
+func (l *listing) unlock(ctx context.Context, c *sftpipe.Client, dir string) {
+	c.Do(ctx, sftpipe.Setstat(l.r.abs(dir), private))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.tree[dir] = withMode(l.tree[dir], ownerRWX)
@@ -171,11 +177,10 @@ func (l *listing) shut(dir string, entries []sftpipe.DirEntry, err error) bool {
 	return true
 }
 
-func (l *listing) list(ctx context.Context, dir string) error {
-	c := l.r.lanes.Small
+func (l *listing) list(ctx context.Context, c *sftpipe.Client, dir string) error {
 	locked := l.locked(dir)
 	if locked && l.open { // ours to enter, whatever mode the source gave it
-		l.unlock(ctx, dir)
+		l.unlock(ctx, c, dir)
 	}
 	entries, err := c.ReadDir(ctx, l.r.abs(dir))
 	if locked && !l.open && l.shut(dir, entries, err) {
@@ -190,7 +195,7 @@ func (l *listing) list(ctx context.Context, dir string) error {
 			continue
 		}
 		if e.Name == spoolName && dir == "." && e.Attrs.IsDir() {
-			if err := l.listSpool(ctx); err != nil {
+			if err := l.listSpool(ctx, c); err != nil {
 				return err
 			}
 		}
@@ -223,16 +228,16 @@ func (l *listing) leave(abs string) {
 }
 
 // listSpool notes what was open ahead when the connection ended.
-func (l *listing) listSpool(ctx context.Context) error {
-	entries, err := l.r.lanes.Small.ReadDir(ctx, l.r.spool())
+func (l *listing) listSpool(ctx context.Context, c *sftpipe.Client) error {
+	entries, err := c.ReadDir(ctx, l.r.spool())
 	for _, e := range entries {
 		l.leave(path.Join(l.r.spool(), e.Name))
 	}
 	return err
 }
 
-func (l *listing) readLink(ctx context.Context, p string) error {
-	target, err := l.r.lanes.Small.Readlink(ctx, l.r.abs(p))
+func (l *listing) readLink(ctx context.Context, c *sftpipe.Client, p string) error {
+	target, err := c.Readlink(ctx, l.r.abs(p))
 	if err != nil {
 		return err
 	}

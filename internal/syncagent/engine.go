@@ -58,8 +58,9 @@ type engine struct {
 	doubts     []time.Time // when to list the replica again because of that
 	guard      guard
 	carrier    *carrier // nil where one plan after the other is carried out
+	ahead      *ahead   // a look at the source that is under way
 	todo       todo
-	looked     time.Time        // when the last round began
+	looked     time.Time        // when the last round began to look at the source
 	failed     map[string]error // by path, since it was last tried
 
 	done progressCount // of the push under way
@@ -205,6 +206,7 @@ func (e *engine) follow(ctx context.Context, s *session, watcher *watch.Watcher)
 	defer r.Close(ctx)
 	e.carrier = newCarrier(ctx, r, e.nudge)
 	defer e.carrier.close()
+	defer e.dropAhead()
 	if err := e.begin(ctx, r); err != nil {
 		return err
 	}
@@ -237,7 +239,7 @@ func (e *engine) follow(ctx context.Context, s *session, watcher *watch.Watcher)
 func (e *engine) begin(ctx context.Context, r *push.Replica) error {
 	e.set(stateSyncing)
 	e.busy = true
-	if err := e.reopen(); err != nil {
+	if err := e.lookAhead(ctx); err != nil {
 		return err
 	}
 	if err := r.Check(ctx); err != nil {

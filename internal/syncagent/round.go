@@ -16,7 +16,6 @@ import (
 // round compares what is due and carries the plan out: read, plan, guard, push.
 func (e *engine) round(ctx context.Context, r *push.Replica) error {
 	now := time.Now()
-	e.looked = now
 	scope, reason, busy := e.todo.take(now)
 	if e.full.IsZero() {
 		scope = plan.Scope{All: true}
@@ -25,6 +24,7 @@ func (e *engine) round(ctx context.Context, r *push.Replica) error {
 	}
 	if reason != "" {
 		e.log.Info("comparing everything", "why", reason)
+		e.dropAhead()
 		if err := e.reopen(); err != nil {
 			return err
 		}
@@ -33,10 +33,11 @@ func (e *engine) round(ctx context.Context, r *push.Replica) error {
 		scope = plan.Scope{All: true} // a lineage is judged as a whole, and the folder is small
 	}
 	e.tryAgain(scope)
-	l, err := e.look(ctx, scope)
+	l, err := e.see(ctx, scope)
 	if err != nil {
 		return err
 	}
+	e.looked = l.at
 	p := plan.Diff(l.src, e.known, l.scope)
 	if len(busy) > 0 {
 		moves := p.Moves // a file may get its new name while it is written
@@ -117,6 +118,7 @@ func failedPaths(out push.Outcome) []string {
 
 // view is what a look at the source found.
 type view struct {
+	at       time.Time // when it began
 	src      tree.Tree
 	scope    plan.Scope
 	problems []tree.Problem
@@ -124,7 +126,7 @@ type view struct {
 
 // look reads what scope names of the source: what the comparison needs, no more.
 func (e *engine) look(ctx context.Context, scope plan.Scope) (view, error) {
-	l := view{src: tree.Tree{}, scope: scope}
+	l := view{at: time.Now(), src: tree.Tree{}, scope: scope}
 	scan := func(sub string) error {
 		problems, err := e.root.Scan(ctx, sub, e.folder.Filter, l.src)
 		l.problems = append(l.problems, problems...)

@@ -45,32 +45,47 @@ func (c syncCmd) Run(a *app) error {
 	}
 	complete := true
 	for _, b := range cfg.Backups {
-		s, err := connect(a.ctx, b)
+		ok, err := c.backup(a, cfg, b, id)
 		if err != nil {
 			fmt.Fprintf(a.env.Stderr, "syncagent: %v\n", err)
-			complete = false
-			continue
 		}
-		l := newLink(b, slog.New(slog.DiscardHandler))
-		for _, f := range cfg.Folders {
-			if err := c.mayPush(a.ctx, l, s); err != nil {
-				fmt.Fprintf(a.env.Stderr, "syncagent: backup %s: %v\n", b.Name, err)
-				complete = false
-				break
-			}
-			e := newEngine(f, l, cfg.StateDir, id, slog.New(slog.DiscardHandler))
-			ok, err := c.folder(a, e, s)
-			if err != nil {
-				fmt.Fprintf(a.env.Stderr, "syncagent: folder %s to %s: %v\n", f.Name, b.Name, err)
-			}
-			complete = complete && ok && err == nil
-		}
-		s.close()
+		complete = complete && ok && err == nil
 	}
 	if !complete {
 		return silent{exitFailed}
 	}
 	return nil
+}
+
+// backup brings all folders of one backup up to date, and reports whether they all are. Failures of a single folder are
+// told at once, and the others go on.
+func (c syncCmd) backup(a *app, cfg *Config, b Backup, id string) (complete bool, err error) {
+	l := newLink(b, slog.New(slog.DiscardHandler))
+	engines := make([]*engine, len(cfg.Folders))
+	for i, f := range cfg.Folders {
+		engines[i] = newEngine(f, l, cfg.StateDir, id, slog.New(slog.DiscardHandler))
+		defer engines[i].dropAhead()
+	}
+	if len(engines) > 0 {
+		_ = engines[0].lookAhead(a.ctx) // while the connection is made; what is wrong with the source is told in its turn
+	}
+	s, err := connect(a.ctx, b)
+	if err != nil {
+		return false, err
+	}
+	defer s.close()
+	complete = true
+	for _, e := range engines {
+		if err := c.mayPush(a.ctx, l, s); err != nil {
+			return false, fmt.Errorf("backup %s: %w", b.Name, err)
+		}
+		ok, err := c.folder(a, e, s)
+		if err != nil {
+			fmt.Fprintf(a.env.Stderr, "syncagent: folder %s to %s: %v\n", e.folder.Name, b.Name, err)
+		}
+		complete = complete && ok && err == nil
+	}
+	return complete, nil
 }
 
 // mayPush listens to the watchdog's word, which a dry run need not heed.
@@ -108,6 +123,7 @@ func (c syncCmd) folder(a *app, e *engine, s *session) (bool, error) {
 // once compares everything and pushes, and tries again what changed or failed meanwhile, a few times.
 func (e *engine) once(ctx context.Context, r *push.Replica) (bool, error) {
 	defer e.keep()
+	defer e.dropAhead()
 	const rounds = 5
 	if err := e.begin(ctx, r); err != nil {
 		return false, err
@@ -132,7 +148,7 @@ func (e *engine) once(ctx context.Context, r *push.Replica) (bool, error) {
 
 // preview lists what a push would do, one line an operation, and changes nothing, on the replica either.
 func (e *engine) preview(ctx context.Context, r *push.Replica, w io.Writer) error {
-	if err := e.reopen(); err != nil {
+	if err := e.lookAhead(ctx); err != nil {
 		return err
 	}
 	if err := r.Check(ctx); err != nil {
@@ -146,7 +162,7 @@ func (e *engine) preview(ctx context.Context, r *push.Replica, w io.Writer) erro
 		e.remembered.Recall(listed)
 	}
 	e.known = plan.NewKnown(listed)
-	l, err := e.look(ctx, plan.Scope{All: true})
+	l, err := e.see(ctx, plan.Scope{All: true})
 	if err != nil {
 		return err
 	}
