@@ -236,9 +236,14 @@ func (e *engine) follow(ctx context.Context, s *session, watcher *watch.Watcher)
 }
 
 // begin opens the source and learns what the replica holds.
-func (e *engine) begin(ctx context.Context, r *push.Replica) error {
+func (e *engine) begin(ctx context.Context, r *push.Replica) (err error) {
 	e.set(stateSyncing)
 	e.busy = true
+	defer func() {
+		if err != nil {
+			e.dropAhead()
+		}
+	}()
 	if err := e.lookAhead(ctx); err != nil {
 		return err
 	}
