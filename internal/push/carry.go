@@ -1,10 +1,12 @@
 package push
 
 import (
+	"cmp"
 	"context"
 	"io/fs"
 	"path"
 	"strconv"
+	"time"
 
 	"releve/internal/plan"
 	"releve/internal/tree"
@@ -13,6 +15,9 @@ import (
 
 // CarrySize is where a file is worth to be carried beside the plans of others, so that none waits for it.
 const CarrySize = stripeSize
+
+// removeWithin bounds the wait for the removal of what is not wanted any more.
+const removeWithin = 5 * time.Second
 
 // Carried is a file that lies on the replica, whole and checked, but not in its place yet. Where it turned out to be what
 // lies in its place already, it lies nowhere else.
@@ -34,6 +39,13 @@ func (r *Replica) Carry(ctx context.Context, src *tree.Root, put plan.Put, was t
 	b := &batch{r: r, src: src, progress: progress}
 	at := slot{path: r.spool() + "/" + r.id + "-" + strconv.FormatUint(r.serial.Add(1), 36), spool: true}
 	s, err := b.sendFile(ctx, put, was, &at)
+	if ctx.Err() != nil {
+		// Nobody wants it any more, and it may be large. What is still on its way goes nowhere then.
+		removing, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
+		defer cancel()
+		r.lanes.Small.Do(removing, sftpipe.Remove(at.path))
+		return Carried{}, cmp.Or(err, ctx.Err())
+	}
 	if err != nil {
 		return Carried{}, r.lacksSpace(ctx, err, uint64(put.Entry.Size))
 	}

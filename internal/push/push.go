@@ -46,6 +46,8 @@ var (
 	ErrStale = errors.New("the replica was changed by somebody else")
 	// ErrUnsettled: the source file changed each time it was read.
 	ErrUnsettled = errors.New("the file keeps changing while it is read")
+	// ErrInterrupted: one of the further connections has ended, while those that everything depends on live.
+	ErrInterrupted = errors.New("a further connection has ended")
 	// ErrSource marks failures to read the source.
 	ErrSource = errors.New("source")
 )
@@ -58,8 +60,8 @@ type Lanes struct {
 	// as Small.
 	Bulk *sftpipe.Client
 	// More gives further connections for large data; nil means that there are none. It has them opened when first
-	// asked, and where wait is set returns when they are, or could not be. done gives them back. A connection that
-	// ends while it is used ends what uses it.
+	// asked, and where wait is set returns when they are, or could not be. done gives them back. What a connection that
+	// ends has not finished is done again.
 	More func(ctx context.Context, wait bool) (clients []*sftpipe.Client, done func())
 	// Parallel is how many files are in flight at once. 0 means 64.
 	Parallel int

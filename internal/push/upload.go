@@ -94,6 +94,7 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, was tree.Entry, to *
 		content.blocks = newBlockSums(before.Size)
 	}
 	n, err := b.send(ctx, to, content, before)
+	err = b.r.lost(ctx, err)
 	if err == nil && n == before.Size {
 		if s, ok := l.prove(n, content.sum(), last); ok {
 			if content.blocks != nil {
@@ -153,6 +154,14 @@ func (b *batch) sendChanges(ctx context.Context, put plan.Put, was tree.Entry, o
 		return sent{}, err
 	}
 	return sent{}, errWhole
+}
+
+// lost is err, but for the end of a connection that is not one of those that everything depends on.
+func (r *Replica) lost(ctx context.Context, err error) error {
+	if ctx.Err() != nil || !errors.Is(err, sftpipe.ErrConnectionLost) || r.lanes.Small.Err() != nil || r.lanes.Bulk.Err() != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %v", ErrInterrupted, err)
 }
 
 // send writes content to a slot.

@@ -136,7 +136,7 @@ func (e *engine) takeCarried(r *push.Replica) error {
 			return g.err
 		case errors.Is(g.err, context.Canceled):
 			e.todo.scope.Paths = append(e.todo.scope.Paths, path)
-		case errors.Is(g.err, push.ErrUnsettled), errors.Is(g.err, push.ErrSource):
+		case errors.Is(g.err, push.ErrUnsettled), errors.Is(g.err, push.ErrSource), errors.Is(g.err, push.ErrInterrupted):
 			e.todo.later(time.Now(), []string{path}, e.pace.again, e.pace.failMax)
 		default:
 			e.report(push.Outcome{Failed: []push.Failure{{Path: path, Err: g.err}}}, 0)

@@ -26,7 +26,8 @@ type agentWorld struct {
 	folder   Folder
 	link     *link
 	engine   *engine
-	pace     pace // the engine's, where that is not the normal one
+	hops     []sshjump.Hop // where they are not the world's own
+	pace     pace          // the engine's, where that is not the normal one
 	stop     func()
 }
 
@@ -58,9 +59,12 @@ func newAgentWorld(t *testing.T) *agentWorld {
 func (a *agentWorld) start(t *testing.T) {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	hops := []sshjump.Hop{
-		{Name: "bastion", Address: a.ssh.BastionAddr, User: a.ssh.BastionUser, KeyFile: a.ssh.BastionKey, KnownHosts: []string{a.ssh.KnownHosts}},
-		{Name: "backup", Address: a.ssh.BackupName, User: a.ssh.BackupUser, KeyFile: a.ssh.BackupKey, KnownHosts: []string{a.ssh.KnownHosts}},
+	hops := a.hops
+	if hops == nil {
+		hops = []sshjump.Hop{
+			{Name: "bastion", Address: a.ssh.BastionAddr, User: a.ssh.BastionUser, KeyFile: a.ssh.BastionKey, KnownHosts: []string{a.ssh.KnownHosts}},
+			{Name: "backup", Address: a.ssh.BackupName, User: a.ssh.BackupUser, KeyFile: a.ssh.BackupKey, KnownHosts: []string{a.ssh.KnownHosts}},
+		}
 	}
 	a.link = newLink(Backup{Name: "home", Hops: hops, Control: a.ssh.Remote("control")}, log)
 	a.engine = newEngine(a.folder, a.link, a.state, fmt.Sprintf("t%d", time.Now().UnixNano()%1e6), log)
