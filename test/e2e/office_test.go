@@ -339,11 +339,16 @@ func (o *office) wait(t *testing.T, within time.Duration, what string, ok func(w
 // "A 5.39.80.7 60; AAAA 2001:db8::10 120".
 func (o *office) dig(t *testing.T) []string {
 	t.Helper()
+	return o.digName(t, site)
+}
+
+func (o *office) digName(t *testing.T, name string) []string {
+	t.Helper()
 	var all []string
 	for _, server := range []string{ns1Address, ns2Address} {
 		var records []string
 		for _, kind := range []string{"A", "AAAA"} {
-			out, err := o.lab.Internet.Run(t.Context(), "dig", "+noall", "+answer", "+tries=1", "+time=2", "@"+server, site, kind)
+			out, err := o.lab.Internet.Run(t.Context(), "dig", "+noall", "+answer", "+tries=1", "+time=2", "@"+server, name, kind)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -180,6 +180,17 @@ table ip box {
 	return run(ctx, "ip netns exec "+l.Home.netns+" sysctl -q -w net.ipv4.ip_forward=1")
 }
 
+// MoveHome gives home another public address, as a provider does over night: what goes to the old one is lost.
+func (l *Lab) MoveHome(ctx context.Context, from, to string) error {
+	return run(ctx,
+		"ip -n "+l.Home.netns+" address add "+to+"/32 dev wan",
+		"ip -n "+l.Home.netns+" address del "+from+"/32 dev wan",
+		"ip -n "+l.Home.netns+" route replace default dev wan",
+		"ip -n "+l.Internet.netns+" route add "+to+"/32 dev wan",
+		"ip -n "+l.Internet.netns+" route del "+from+"/32 dev wan",
+	)
+}
+
 // CutLAN pulls backup's cable: what home sends there is lost, without a word to anybody.
 func (l *Lab) CutLAN(ctx context.Context) error {
 	return run(ctx, "ip -n "+l.Backup.netns+" link set net0 down")
