@@ -29,7 +29,7 @@ fuzz: ## run each fuzz target for a while (FUZZTIME=10s)
 	test/scripts/fuzz $(FUZZTIME)
 
 bench: packages ## measure against rsync and lsyncd (root; BENCH="-h" for its flags), then the hot paths
-	@test/scripts/packages lsyncd:lsyncd inotify-tools:inotifywait
+	@test/scripts/packages lsyncd:lsyncd inotify-tools:inotifywait rclone:rclone
 	go run ./test/bench -out docs/benchmarks.md $(BENCH)
 	go test -run '^$$' -bench . -benchmem ./...
 

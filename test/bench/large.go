@@ -26,7 +26,7 @@ func single(ctx context.Context, b *bench) error {
 			return err
 		}
 		contests := []contest{{&a.place, func() error { return a.sync(ctx) }}}
-		for _, who := range []string{"rsync -a", "sftp put", "scp"} {
+		for _, who := range []string{"rsync -a", "sftp put", "scp", "rclone copyto"} {
 			p, err := w.peerAt(who, source)
 			if err != nil {
 				return err
@@ -37,6 +37,8 @@ func single(ctx context.Context, b *bench) error {
 				run = func() error {
 					return command(w.lab.Prod.Command(ctx, "scp", "-q", "-p", "-F", w.path("ssh_config"), source+"/large", "backup:"+p.replica+"/"))
 				}
+			case "rclone copyto":
+				run = func() error { return w.rclone(ctx, p, "large") }
 			case "sftp put":
 				run = func() error {
 					cmd := w.lab.Prod.Command(ctx, "sftp", "-q", "-p", "-b", "-", "-F", w.path("ssh_config"), "backup:"+p.replica+"/")
@@ -51,7 +53,7 @@ func single(ctx context.Context, b *bench) error {
 				}
 			}
 			contests = append(contests, contest{p, func() error {
-				return errors.Join(run(), cloneTimes(p)) // scp and sftp do not carry the folder's own
+				return errors.Join(run(), cloneTimes(p)) // of these, only rsync carries the folder's own
 			}})
 		}
 		if err := b.race(ctx, contests...); err != nil {

@@ -184,11 +184,11 @@ func head(ctx context.Context, args []string) string {
 		}
 	}
 	return fmt.Sprintf(`Measured %s with %s, on %d cores (%s), Linux %s; load average at the end %s
-%s; %s; %s; lsyncd %s.
+%s; %s; %s; lsyncd %s; %s.
 
 `, time.Now().UTC().Format("2006-01-02 15:04 UTC"), "`make bench BENCH=\""+strings.Join(args, " ")+"\"`", runtime.NumCPU(), model,
 		strings.TrimSpace(string(kernel)), strings.Join(strings.Fields(string(load))[:3], " ")+".",
-		version(ctx, "ssh", "-V"), version(ctx, "rsync", "--version"), runtime.Version(), strings.TrimPrefix(version(ctx, "lsyncd", "--version"), "Version: "))
+		version(ctx, "ssh", "-V"), version(ctx, "rsync", "--version"), runtime.Version(), strings.TrimPrefix(version(ctx, "lsyncd", "--version"), "Version: "), version(ctx, "rclone", "version"))
 }
 
 const begin, end = "<!-- bench begin -->\n", "<!-- bench end -->\n"
