@@ -1,6 +1,7 @@
 package syncagent
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -28,7 +29,7 @@ func (e *engine) lives(d *notify.Deadman) {
 func (e *engine) next(ctx context.Context, watcher *watch.Watcher) (watch.Changes, error) {
 	for {
 		e.beat()
-		turn, cancel := context.WithTimeout(ctx, beatEvery)
+		turn, cancel := context.WithTimeout(ctx, cmp.Or(e.pace.beat, beatEvery))
 		changes, err := watcher.Next(turn)
 		idle := turn.Err() != nil && ctx.Err() == nil
 		cancel()
@@ -43,7 +44,7 @@ func (e *engine) next(ctx context.Context, watcher *watch.Watcher) (watch.Change
 func (e *engine) holdStill(ctx context.Context, s *session) {
 	for {
 		e.beat()
-		turn, cancel := context.WithTimeout(ctx, beatEvery)
+		turn, cancel := context.WithTimeout(ctx, cmp.Or(e.pace.beat, beatEvery))
 		e.link.awaitFree(turn, s)
 		idle := turn.Err() != nil && ctx.Err() == nil
 		cancel()

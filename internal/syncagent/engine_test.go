@@ -28,6 +28,7 @@ type agentWorld struct {
 	engine   *engine
 	hops     []sshjump.Hop // where they are not the world's own
 	pace     pace          // the engine's, where that is not the normal one
+	beat     func()        // the engine's, if not nil
 	stop     func()
 }
 
@@ -70,6 +71,9 @@ func (a *agentWorld) start(t *testing.T) {
 	a.engine = newEngine(a.folder, a.link, a.state, fmt.Sprintf("t%d", time.Now().UnixNano()%1e6), log)
 	if a.pace != (pace{}) {
 		a.engine.pace = a.pace
+	}
+	if a.beat != nil {
+		a.engine.beat = a.beat
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a.link.word.pace = 50 * time.Millisecond

@@ -14,6 +14,8 @@ type pace struct {
 	doubt [2]time.Duration
 	// word is the pause between two looks at the watchdog's word, and two of ours.
 	word time.Duration
+	// beat is how often an engine that has nothing to do shows that it would; 0 = beatEvery.
+	beat time.Duration
 }
 
 // normalPace is everybody's but the tests'.

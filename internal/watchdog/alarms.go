@@ -72,7 +72,7 @@ func (s *site) forget() {
 			s.alarms.clear(s.alarmKey(e))
 		}
 	}
-	if lasts(s.state, failover.EventFailedOver) && s.state.Intent == nil { // by now prod may be up again
+	if s.state.Goal == failover.Standby && s.state.Serving == failover.Standby { // by now prod may be up again
 		s.alarms.Reword(s.alarmKey(failover.EventFailedOver), s.cfg.Name+": the standby serves", s.servesText())
 	}
 }
