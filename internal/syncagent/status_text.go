@@ -54,6 +54,16 @@ func (r statusReport) lines() []string {
 		}
 		lines = append(lines, fmt.Sprintf("%-14s %s", b.Name, state))
 	}
+	if d := r.Deadman; d != nil {
+		state := "not pinged yet"
+		switch {
+		case d.Error != "":
+			state = d.Error
+		case d.LastPing != nil:
+			state = "pinged " + humanize.RelTime(*d.LastPing, r.Time, "ago", "from now")
+		}
+		lines = append(lines, fmt.Sprintf("%-14s %s", "dead-man", state))
+	}
 	return lines
 }
 

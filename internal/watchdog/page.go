@@ -24,6 +24,9 @@ func (w *watchdog) page() report.Page {
 	if r.DynDNS != nil {
 		p.Facts = append(p.Facts, r.DynDNS.fact())
 	}
+	if d := r.Deadman; d != nil {
+		p.Facts = append(p.Facts, report.Fact{Label: "Dead-man's switch", Value: d.text(r.Time), Tone: good(d.Error == "")})
+	}
 	for _, s := range r.Sites {
 		p.Sections = append(p.Sections, siteSection(s, r.Time), readySection(s))
 	}

@@ -122,6 +122,9 @@ func (r statusReport) print(out io.Writer) {
 		fmt.Fprintf(w, "hook of %s\t%s\t\n", h.Folder, h.text(r.Time))
 	}
 	fmt.Fprintf(w, "messages waiting\t%d\t\n", r.Pending)
+	if r.Deadman != nil {
+		fmt.Fprintf(w, "dead-man's switch\t%s\t\n", r.Deadman.text(r.Time))
+	}
 	w.Flush()
 	fmt.Fprintln(out)
 	if len(r.Problems) == 0 {

@@ -96,6 +96,17 @@ type homeStatus struct {
 	Why    string `json:"why,omitempty"`
 }
 
+// text is the state of the pings in words.
+func (d deadman) text(now time.Time) string {
+	switch {
+	case d.Error != "":
+		return "✗ " + d.Error
+	case d.LastPing == nil:
+		return "not pinged yet"
+	}
+	return fmt.Sprintf("✓ pinged %s ago", short(now.Sub(*d.LastPing)))
+}
+
 // report is the daemon's view of the world at this moment.
 func (w *watchdog) report() statusReport {
 	r := statusReport{Version: versionText(), Time: w.now(), State: report.OK, Problems: []string{}, Pending: w.outbox.Pending()}
