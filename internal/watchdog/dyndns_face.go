@@ -85,7 +85,7 @@ func (d *dyndns) writeMetrics(m *report.Metrics) {
 }
 
 func (d *dyndns) message(v dynView) notify.Message {
-	m := notify.Message{Event: EventDynDNS, Severity: notify.Warning}
+	m := notify.Message{Event: EventDynDNS, About: d.cfg.Name, Severity: notify.Warning}
 	m.Subject = d.cfg.Name + " does not follow home's address"
 	text := []string{fmt.Sprintf("It holds %s and should hold %s: %s.", v.Records, v.Want, orUnknown(v.Why))}
 	switch v.State {
