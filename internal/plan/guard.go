@@ -69,7 +69,7 @@ func Hold(p Plan, suspect func(path string) bool) Plan {
 	drop := func(put Put) bool { return clears(put) || under(put.Path) }
 	p.Deletes = slices.DeleteFunc(slices.Clone(p.Deletes), func(d Delete) bool { return held(d.Path) })
 	p.Dirs = slices.DeleteFunc(slices.Clone(p.Dirs), drop)
-	p.Files = slices.DeleteFunc(slices.Clone(p.Files), drop)
+	p.Files = filterFiles(p.Files, drop)
 	p.Links = slices.DeleteFunc(slices.Clone(p.Links), drop)
 	p.Attrs = slices.DeleteFunc(slices.Clone(p.Attrs), func(put Put) bool { return held(put.Path) || under(put.Path) })
 	p.Moves = slices.DeleteFunc(slices.Clone(p.Moves), func(m Move) bool { return under(m.To) })
@@ -93,7 +93,7 @@ func parents(p string) iter.Seq[string] {
 func Without(p Plan, skip func(path string) bool) Plan {
 	drop := func(put Put) bool { return skip(put.Path) }
 	p.Dirs = slices.DeleteFunc(slices.Clone(p.Dirs), drop)
-	p.Files = slices.DeleteFunc(slices.Clone(p.Files), drop)
+	p.Files = filterFiles(p.Files, drop)
 	p.Links = slices.DeleteFunc(slices.Clone(p.Links), drop)
 	p.Attrs = slices.DeleteFunc(slices.Clone(p.Attrs), drop)
 	p.Deletes = slices.DeleteFunc(slices.Clone(p.Deletes), func(d Delete) bool { return skip(d.Path) })

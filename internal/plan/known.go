@@ -84,13 +84,14 @@ const doubtful = -1
 
 // Doubt returns what a listing says of a path, without the conclusion that equal size and time mean equal content.
 func Doubt(listed tree.Entry) tree.Entry {
-	listed.Dev, listed.Ino, listed.CTime, listed.Sum = 0, 0, doubtful, [32]byte{}
+	listed.Dev, listed.Ino, listed.CTime, listed.Sum, listed.Shared = 0, 0, doubtful, [32]byte{}, 0
 	return listed
 }
 
 // Expect says that e is about to be put at p, and may lie there from now on, confirmed or not, until something else is
-// said of p.
+// said of p. No listing will tell of which other paths it is another name, so that is not expected.
 func (k *Known) Expect(p string, e tree.Entry) {
+	e.Shared = 0
 	k.expected[p] = e
 	k.tell(Change{Op: Sent, Path: p, Entry: e})
 }

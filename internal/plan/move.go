@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -19,17 +20,19 @@ type inode struct{ dev, ino uint64 }
 // knows it pushed. A directory moves with everything in it. Parents come first, so that what moved along with its
 // directory is not moved twice.
 func (d *differ) findMoves() {
-	byInode := map[inode]string{}
-	for p, e := range d.gone {
-		if e.Ino != 0 && e.Type != tree.Link {
-			byInode[inode{e.Dev, e.Ino}] = p
+	byInode := map[inode][]string{}
+	for _, p := range slices.Sorted(maps.Keys(d.gone)) {
+		if e := d.gone[p]; e.Ino != 0 && e.Type != tree.Link {
+			id := inode{e.Dev, e.Ino}
+			byInode[id] = append(byInode[id], p)
 		}
 	}
 	// A file that was renamed away and written anew under its old name (log rotation) is not gone, but its inode is
 	// found elsewhere: look for those too.
 	for p, s := range d.src {
 		if old, ok := d.dst.Get(p); ok && old.Type == tree.File && s.Type == tree.File && old.Ino != 0 && old.Ino != s.Ino {
-			byInode[inode{old.Dev, old.Ino}] = p
+			id := inode{old.Dev, old.Ino}
+			byInode[id] = append(byInode[id], p)
 		}
 	}
 	if len(byInode) == 0 {
@@ -50,9 +53,11 @@ func (d *differ) findMoves() {
 			continue // came along with its directory
 		}
 		s := d.src[to]
-		from := byInode[inode{s.Dev, s.Ino}]
-		if m, ok := d.move(from, to, s); ok {
-			d.plan.Moves = append(d.plan.Moves, m)
+		for _, from := range byInode[inode{s.Dev, s.Ino}] { // several, of a file with several names
+			if m, ok := d.move(from, to, s); ok {
+				d.plan.Moves = append(d.plan.Moves, m)
+				break
+			}
 		}
 	}
 }
@@ -76,7 +81,7 @@ func (d *differ) move(from, to string, s tree.Entry) (Move, bool) {
 			return Move{}, false
 		}
 		arrived := s
-		arrived.Sum, arrived.Mode = old.Sum, old.Mode
+		arrived.Sum, arrived.Mode, arrived.Shared = old.Sum, old.Mode, old.Shared
 		if old.CTime == 0 || old.Sum != [32]byte{} && s.Size <= believed {
 			// A rename changes the change time, which alone shows a change that sets the old time again: have the
 			// content compared.

@@ -25,7 +25,7 @@ type Plan struct {
 	Moves []Move
 	// Stages are new directories that are built whole under a temporary name and renamed into place once.
 	Stages []Stage
-	// Files are files to upload.
+	// Files are files to upload, each once, whatever the number of its names.
 	Files []Put
 	// Links are symbolic links to make.
 	Links []Put
@@ -39,6 +39,8 @@ type Plan struct {
 	Adopt []string
 	// Skipped counts sockets, FIFOs and devices, which are never replicated.
 	Skipped int
+	// Apart counts the names that are hard links at the source and files of their own on the replica, see [Scope].
+	Apart int
 }
 
 // Put places one entry.
@@ -52,6 +54,14 @@ type Put struct {
 	// Sum, when not zero, is the sha256 of what the replica holds there, and the source's size is unchanged: if
 	// the source still hashes to it, only mode and times need to be set.
 	Sum [32]byte
+
+	// Also are further names of a file, each of which becomes a hard link to it.
+	Also []Put
+	// Current: what the replica holds there is as it shall be. A file that is so lacks further names only; one of Also is
+	// a file of its own yet.
+	Current bool
+	// Joined, of one of Also: the replica has it as a name of the same file already, whatever that holds.
+	Joined bool
 }
 
 // Old is what a Put finds at its path.
@@ -95,17 +105,6 @@ func (p *Plan) Empty() bool {
 	return len(p.Dirs)+len(p.Moves)+len(p.Stages)+len(p.Files)+len(p.Links)+len(p.Deletes)+len(p.Attrs) == 0
 }
 
-// Totals returns how many entries are put in place, and the bytes of the files among them.
-func (p *Plan) Totals() (entries int, bytes int64) {
-	for put := range p.puts() {
-		entries++
-		if put.Entry.Type == tree.File {
-			bytes += put.Entry.Size
-		}
-	}
-	return entries, bytes
-}
-
 // Arrangement yields the new directories and the moves in the order of their paths, so that a directory is there before
 // something comes to lie in it. For each step one of the two is not nil.
 func (p *Plan) Arrangement() iter.Seq2[*Put, *Move] {
@@ -127,66 +126,6 @@ func (p *Plan) Arrangement() iter.Seq2[*Put, *Move] {
 	}
 }
 
-// Touched yields the directories in which something comes or goes, some of them more than once.
-func (p *Plan) Touched() iter.Seq[string] {
-	return func(yield func(string) bool) {
-		var paths []string
-		for _, list := range [][]Put{p.Dirs, p.Files, p.Links} {
-			for _, put := range list {
-				paths = append(paths, put.Path)
-			}
-		}
-		for _, s := range p.Stages {
-			paths = append(paths, s.Top.Path)
-		}
-		for _, m := range p.Moves {
-			paths = append(paths, m.From, m.To)
-		}
-		for _, del := range p.Deletes {
-			paths = append(paths, del.Path)
-		}
-		for _, q := range paths {
-			if q != "." && !yield(path.Dir(q)) {
-				return
-			}
-		}
-	}
-}
-
-// Clearing yields the entries that something of another type has to give way to.
-func (p *Plan) Clearing() iter.Seq[Put] {
-	return func(yield func(Put) bool) {
-		for put := range p.puts() {
-			if put.Old == Other && !yield(put) {
-				return
-			}
-		}
-	}
-}
-
-// puts yields every new or replaced entry, not those whose attributes alone change.
-func (p *Plan) puts() iter.Seq[Put] {
-	return func(yield func(Put) bool) {
-		for _, list := range [][]Put{p.Dirs, p.Files, p.Links} {
-			for _, put := range list {
-				if !yield(put) {
-					return
-				}
-			}
-		}
-		for _, s := range p.Stages {
-			if !yield(s.Top) {
-				return
-			}
-			for _, put := range s.Below {
-				if !yield(put) {
-					return
-				}
-			}
-		}
-	}
-}
-
 // Scope says which part of the two trees is compared.
 type Scope struct {
 	// All compares everything.
@@ -195,6 +134,8 @@ type Scope struct {
 	Paths []string
 	// Subtrees are compared with everything below them.
 	Subtrees []string
+	// Apart makes each name of a file a file of its own: the replica cannot have hard links.
+	Apart bool
 }
 
 // Diff compares the source's entries in scope with what the replica is known to hold. src must hold every entry of
@@ -205,7 +146,7 @@ func Diff(src tree.Tree, dst *Known, scope Scope) Plan {
 	d := differ{src: src, dst: dst, gone: map[string]tree.Entry{}, moved: tree.Tree{}, left: map[string]struct{}{}}
 	d.findGone(scope)
 	d.findMoves()
-	d.compare()
+	d.compare(scope.Apart)
 	d.stage()
 	d.deletes()
 	d.attrs()
@@ -276,22 +217,44 @@ func (d *differ) findGone(scope Scope) {
 }
 
 // compare sorts the source's entries into new ones and changed ones.
-func (d *differ) compare() {
+func (d *differ) compare(apart bool) {
 	d.fresh, d.attr = map[string]Put{}, map[string]Put{}
+	several := map[inode][]string{}
 	for p, s := range d.src {
-		if s.Type == tree.Other {
-			d.plan.Skipped++
-			continue
-		}
-		old, there := d.at(p)
 		switch {
-		case !there:
-			d.fresh[p] = Put{Path: p, Entry: s, Old: d.oldAt(p)}
-		case old.Type != s.Type:
-			d.fresh[p] = Put{Path: p, Entry: s, Old: Other, Cleared: d.count(p)}
+		case s.Type == tree.Other:
+			d.plan.Skipped++
+		case s.Type == tree.File && s.Nlink > 1 && s.Ino != 0:
+			id := inode{s.Dev, s.Ino}
+			several[id] = append(several[id], p)
 		default:
-			d.compareSame(p, s, old)
+			d.compareOne(p)
 		}
+	}
+	for _, names := range several {
+		switch {
+		case len(names) == 1: // the others are none of ours
+			d.compareOne(names[0])
+		case apart:
+			d.plan.Apart += len(names)
+			for _, p := range names {
+				d.compareOne(p)
+			}
+		default:
+			d.compareNames(names)
+		}
+	}
+}
+
+func (d *differ) compareOne(p string) {
+	s := d.src[p]
+	switch old, there := d.at(p); {
+	case !there:
+		d.fresh[p] = Put{Path: p, Entry: s, Old: d.oldAt(p)}
+	case old.Type != s.Type:
+		d.fresh[p] = Put{Path: p, Entry: s, Old: Other, Cleared: d.count(p)}
+	default:
+		d.compareSame(p, s, old)
 	}
 }
 
@@ -328,9 +291,7 @@ func (d *differ) compareSame(p string, s, old tree.Entry) {
 	switch s.Type {
 	case tree.File:
 		if !sameContent(s, old) {
-			if s.Size == old.Size {
-				put.Sum = old.Sum
-			}
+			put.Sum = reusable(s, old)
 			d.plan.Files = append(d.plan.Files, put)
 			return
 		}
@@ -340,9 +301,14 @@ func (d *differ) compareSame(p string, s, old tree.Entry) {
 			return
 		}
 	}
+	d.compareAttrs(p, s, old)
+}
+
+// compareAttrs compares two entries of the same type and content.
+func (d *differ) compareAttrs(p string, s, old tree.Entry) {
 	if !tree.Equal(s, old) {
-		put.Entry.Sum = old.Sum
-		d.attr[p] = put
+		s.Sum, s.Shared = old.Sum, old.Shared
+		d.attr[p] = Put{Path: p, Entry: s, Old: Same}
 		return
 	}
 	if s.Ino != old.Ino || s.CTime != old.CTime || s.MTime != old.MTime || s.Dev != old.Dev {
@@ -360,7 +326,20 @@ func sameContent(s, old tree.Entry) bool {
 	if old.Ino == 0 {
 		return old.CTime != doubtful && seconds(s.MTime) == seconds(old.MTime)
 	}
-	return s.MTime == old.MTime && s.Ino == old.Ino && s.Dev == old.Dev && s.CTime == old.CTime
+	if s.MTime != old.MTime || s.Ino != old.Ino || s.Dev != old.Dev {
+		return false
+	}
+	// Another name changes the change time as well.
+	return s.CTime == old.CTime || s.Nlink != old.Nlink && s.Size > believed && old.CTime > 0
+}
+
+// reusable is the sum of what the replica holds of a file, if it may be kept: where the file has become another one, what
+// it shares with other names there must not go on being shared.
+func reusable(s, old tree.Entry) [32]byte {
+	if s.Size != old.Size || old.Shared != 0 && (s.Ino != old.Ino || s.Dev != old.Dev) {
+		return [32]byte{}
+	}
+	return old.Sum
 }
 
 // seconds is a time as SFTP v3 can carry it.

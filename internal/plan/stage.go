@@ -44,6 +44,7 @@ func (d *differ) stage() {
 		}
 	}
 
+	open := d.inPlace()
 	paths := make([]string, 0, len(d.fresh))
 	for p := range d.fresh {
 		paths = append(paths, p)
@@ -65,7 +66,7 @@ func (d *differ) stage() {
 		switch put.Entry.Type {
 		case tree.Dir:
 			w := weights[p]
-			if p == "." || w.moves || w.entries > stageEntries || w.bytes > stageBytes {
+			if p == "." || w.moves || open[p] || w.entries > stageEntries || w.bytes > stageBytes {
 				d.plan.Dirs = append(d.plan.Dirs, put)
 				inPlace[p] = true
 				continue

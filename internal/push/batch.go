@@ -129,7 +129,7 @@ func (b *batch) moved(m plan.Move, err error) {
 		b.known.Rename(m.From, m.To)
 	}
 	e := withMode(m.Entry, old.Mode) // its own mode is set with the attributes
-	e.Sum = old.Sum
+	e.Sum, e.Shared = old.Sum, old.Shared
 	b.known.Set(m.To, e)
 }
 
@@ -209,31 +209,31 @@ func release(slots chan struct{}) { <-slots }
 
 // file uploads one file; later says that it is put in place with the final flight.
 func (b *batch) file(ctx context.Context, put plan.Put, to slot, later bool) error {
-	c, arrived := b.carried(put)
-	if arrived {
+	var s sent
+	var err error
+	if c, arrived := b.carried(put); arrived {
 		if c.outdated(put.Entry) {
-			b.again(put.Path)
+			b.again(put.Names()...)
 		}
-		put.Entry = c.entry
-		if c.at.path == "" {
-			b.attr(put)
-		} else {
-			b.place(b.renameStep(put, c.at))
+		s, later = sent{c.entry, c.at.path == ""}, true
+		if !s.metaOnly {
+			to = c.at
 		}
-		return nil
+	} else if put.Current {
+		s = sent{put.Entry, true}
+	} else if s, err = b.sendFile(ctx, put, b.was(put), &to); err != nil {
+		return b.failedAll(ctx, put.Split(), err)
 	}
-	s, err := b.sendFile(ctx, put, b.was(put), &to)
-	if err != nil {
-		return b.failed(ctx, put.Path, err)
+	if s.metaOnly {
+		b.giveSlot(to)
+	}
+	if len(put.Also) > 0 {
+		return b.names(ctx, put, s, to, later)
 	}
 	put.Entry = s.entry
 	if s.metaOnly {
+		put.Entry.Shared = b.was(put).Shared
 		b.attr(put)
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if to.file != nil { // not needed
-			b.r.ahead.open = append(b.r.ahead.open, to)
-		}
 		return nil
 	}
 	st := b.renameStep(put, to)
@@ -266,11 +266,20 @@ func (b *batch) was(put plan.Put) tree.Entry {
 	return e
 }
 
-// again has p compared anew.
-func (b *batch) again(p string) {
+// giveSlot gives back a slot that was not needed.
+func (b *batch) giveSlot(to slot) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.out.Again = append(b.out.Again, p)
+	if to.file != nil {
+		b.r.ahead.open = append(b.r.ahead.open, to)
+	}
+}
+
+// again has paths compared anew.
+func (b *batch) again(paths ...string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.out.Again = append(b.out.Again, paths...)
 }
 
 // link makes a symbolic link under a temporary name.

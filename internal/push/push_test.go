@@ -192,7 +192,7 @@ func scramble(t *rapid.T, dir string, n int) {
 		p = rapid.SampledFrom(paths).Draw(t, "path")
 	}
 	when := time.Unix(int64(1_700_000_000+n), int64(n)*1000)
-	switch rapid.IntRange(0, 7).Draw(t, "op") {
+	switch rapid.IntRange(0, 11).Draw(t, "op") {
 	case 0, 1:
 		os.RemoveAll(q)
 		content := strings.Repeat(fmt.Sprint(n), rapid.SampledFrom([]int{0, 1, 1000, 100_000}).Draw(t, "size"))
@@ -217,6 +217,22 @@ func scramble(t *rapid.T, dir string, n int) {
 	case 6:
 		if st, err := os.Lstat(p); err == nil && st.Mode()&os.ModeSymlink == 0 {
 			must(t, os.Chtimes(p, when, when))
+		}
+	case 8: // in place, so that all names of the file show it
+		if st, err := os.Lstat(p); err == nil && st.Mode().IsRegular() {
+			must(t, os.WriteFile(p, []byte(strings.Repeat(fmt.Sprint(n), 1000)), 0o644))
+		}
+	case 9:
+		if st, err := os.Lstat(p); err == nil && st.Mode().IsRegular() {
+			must(t, os.Chmod(p, rapid.SampledFrom([]os.FileMode{0o644, 0o600, 0o400, 0o755}).Draw(t, "mode")))
+		}
+	case 10, 11:
+		if st, err := os.Lstat(p); err != nil || !st.Mode().IsRegular() || q == p {
+			return
+		}
+		os.RemoveAll(q)
+		if err := os.Link(p, q); err != nil && !errors.Is(err, os.ErrNotExist) { // it was below q
+			t.Fatalf("%v", err)
 		}
 	case 7:
 		if st, err := os.Lstat(p); err == nil && st.IsDir() {

@@ -74,10 +74,8 @@ func (b *batch) needed() map[string]fs.FileMode {
 	for _, del := range b.plan.Deletes {
 		add(del.Path)
 	}
-	for _, put := range slices.Concat(b.plan.Files, b.plan.Links) {
-		if put.Old == plan.Other {
-			add(put.Path)
-		}
+	for put := range b.plan.Clearing() {
+		add(put.Path)
 	}
 	return need
 }
@@ -138,9 +136,12 @@ func (b *batch) lastSteps() []step {
 
 // leaves reports whether the plan deletes the directory at p, or puts something else in its place.
 func (b *batch) leaves(p string) bool {
-	at := func(top string) bool { return p == top || strings.HasPrefix(p, top+"/") }
-	return slices.ContainsFunc(b.plan.Deletes, func(del plan.Delete) bool { return at(del.Path) }) ||
-		slices.ContainsFunc(slices.Concat(b.plan.Files, b.plan.Links), func(put plan.Put) bool { return put.Old == plan.Other && at(put.Path) })
+	for put := range b.plan.Clearing() {
+		if tree.Within(p, put.Path) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(b.plan.Deletes, func(del plan.Delete) bool { return tree.Within(p, del.Path) })
 }
 
 // lockStep gives a directory its mode back.

@@ -41,6 +41,9 @@ type sent struct {
 // open, and proves that what was read is one state of the file: it is looked at before and after. was is what the replica
 // is known to hold in its place. On failure nothing is left there.
 func (b *batch) sendFile(ctx context.Context, put plan.Put, was tree.Entry, to *slot) (sent, error) {
+	if was.Shared != 0 && (was.Ino != put.Entry.Ino || was.Dev != put.Entry.Dev) {
+		was = tree.Entry{} // it must not stay a name of what has become another file
+	}
 	for try := 1; ; try++ {
 		s, err := b.sendOnce(ctx, put, was, to, try == tries)
 		if !errors.Is(err, ErrUnsettled) || try == tries {

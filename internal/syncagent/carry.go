@@ -114,7 +114,7 @@ func (e *engine) aside(r *push.Replica, p plan.Plan) (plan.Plan, []plan.Put) {
 	}
 	var files, large []plan.Put
 	for _, put := range p.Files {
-		if r.Carries(put, e.known) && !r.Expects(put.Path) {
+		if !put.Current && r.Carries(put, e.known) && !r.Expects(put.Path) {
 			large = append(large, put)
 		} else {
 			files = append(files, put)
@@ -127,20 +127,20 @@ func (e *engine) aside(r *push.Replica, p plan.Plan) (plan.Plan, []plan.Put) {
 // takeCarried has what has arrived compared again, which puts it in place.
 func (e *engine) takeCarried(r *push.Replica) error {
 	for _, g := range e.carrier.take() {
-		path := g.put.Path
+		path, names := g.put.Path, g.put.Names()
 		switch {
 		case g.err == nil:
 			r.Expect(path, g.carried)
-			e.todo.scope.Paths = append(e.todo.scope.Paths, path)
+			e.todo.scope.Paths = append(e.todo.scope.Paths, names...)
 		case errors.Is(g.err, sftpipe.ErrConnectionLost):
 			return g.err
 		case errors.Is(g.err, context.Canceled):
-			e.todo.scope.Paths = append(e.todo.scope.Paths, path)
+			e.todo.scope.Paths = append(e.todo.scope.Paths, names...)
 		case errors.Is(g.err, push.ErrUnsettled), errors.Is(g.err, push.ErrSource), errors.Is(g.err, push.ErrInterrupted):
-			e.todo.later(time.Now(), []string{path}, e.pace.again, e.pace.failMax)
+			e.todo.later(time.Now(), names, e.pace.again, e.pace.failMax)
 		default:
 			e.report(push.Outcome{Failed: []push.Failure{{Path: path, Err: g.err}}}, 0)
-			e.todo.later(time.Now(), []string{path}, e.pace.fail, e.pace.failMax)
+			e.todo.later(time.Now(), names, e.pace.fail, e.pace.failMax)
 		}
 	}
 	return nil

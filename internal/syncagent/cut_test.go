@@ -135,11 +135,13 @@ func newSmall(t *testing.T) *small {
 	s.folder = Folder{Name: "webroot", Kind: Files, Source: s.src, Target: "/target", Filter: filter, Keep: time.Hour, MaxDelete: 100, MaxDeletePercent: 100}
 	at := func(p string) string { return filepath.Join(s.src, p) }
 	then := time.Unix(1_700_000_000, 0)
-	for _, p := range []string{"replaced", "same", "gone/f", "mv/p", "mv/q", "shut/page", "was-file", "was-dir/in", "log"} {
+	for _, p := range []string{"replaced", "same", "gone/f", "mv/p", "mv/q", "shut/page", "was-file", "was-dir/in", "log", "names/one", "names/twin", "single"} {
 		write(t, at(p), "old "+p)
 		must(t, os.Chtimes(at(p), then, then))
 	}
 	must(t, os.Symlink("replaced", at("link")))
+	must(t, os.Link(at("names/one"), at("names/two")))
+	must(t, os.Link(at("names/twin"), at("twin")))
 	s.begin(t)
 	client, _ := serve(t, filepath.Dir(s.dst), -1, -1)
 	must(t, s.push(t, client))
@@ -165,6 +167,11 @@ func newSmall(t *testing.T) *small {
 	write(t, at("log"), "begun anew")
 	write(t, at("new/sub/file"), strings.Repeat("x", 5000))
 	write(t, at("new/empty"), "")
+	write(t, at("names/two"), "new names/one") // in place: both show it
+	must(t, os.Chtimes(at("names/two"), then, then.Add(5)))
+	must(t, os.Link(at("single"), at("names/three")))
+	write(t, at(".new"), "new twin")
+	must(t, os.Rename(at(".new"), at("twin")))
 	s.after = s.contents(t, s.src)
 	return s
 }

@@ -22,7 +22,7 @@ import (
 // The file is a header, the SHA-256 that ends the record it continues, and one frame for each change: length, CRC-32,
 // content. It is written in one piece and not synced: it is there to survive the process, and after a power cut what
 // is missing of it costs time. Whatever follows the first frame that is not whole is worth nothing.
-const journalHeader = "releve journal 1\n"
+const journalHeader = "releve journal 2\n"
 
 // journalBuffer is how much is gathered before it is written, at the most.
 const journalBuffer = 64 << 10

@@ -89,6 +89,7 @@ func (w *recordWriter) entry(e tree.Entry) {
 	w.number(e.Dev)
 	w.number(e.Ino)
 	w.number(uint64(e.Nlink))
+	w.number(e.Shared)
 	w.text(e.Link)
 	if e.Type == tree.File {
 		w.buf = append(w.buf, e.Sum[:]...)
@@ -182,7 +183,7 @@ func (r *recordReader) tree() tree.Tree {
 func (r *recordReader) entry() tree.Entry {
 	e := tree.Entry{Type: tree.Type(r.number()), Mode: fs.FileMode(r.number())}
 	e.Size, e.MTime, e.CTime = r.signed(), r.signed(), r.signed()
-	e.Dev, e.Ino, e.Nlink = r.number(), r.number(), uint32(r.number())
+	e.Dev, e.Ino, e.Nlink, e.Shared = r.number(), r.number(), uint32(r.number()), r.number()
 	e.Link = r.text()
 	if e.Type == tree.File {
 		copy(e.Sum[:], r.bytes(sha256.Size))

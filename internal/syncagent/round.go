@@ -38,6 +38,7 @@ func (e *engine) round(ctx context.Context, r *push.Replica) error {
 		return err
 	}
 	e.looked = l.at
+	l.scope.Apart = !r.Links()
 	p := plan.Diff(l.src, e.known, l.scope)
 	if len(busy) > 0 {
 		moves := p.Moves // a file may get its new name while it is written
@@ -60,7 +61,7 @@ func (e *engine) round(ctx context.Context, r *push.Replica) error {
 	for _, path := range p.Adopt {
 		old, _ := e.known.Get(path)
 		now := l.src[path]
-		now.Sum = old.Sum
+		now.Sum, now.Shared = old.Sum, old.Shared
 		e.known.Set(path, now)
 		e.dirty = true
 	}
@@ -102,6 +103,7 @@ func (e *engine) apply(ctx context.Context, r *push.Replica, p plan.Plan) error 
 		e.todo.calm()
 	}
 	e.todo.retry.Paths = append(e.todo.retry.Paths, out.Again...)
+	e.todo.whenever(time.Now(), out.Apart, e.pace.fail, fullEvery)
 	if out.Stale {
 		return errReread
 	}

@@ -162,7 +162,7 @@ func (e *engine) preview(ctx context.Context, r *push.Replica, w io.Writer) erro
 		e.remembered.Recall(listed)
 	}
 	e.known = plan.NewKnown(listed)
-	l, err := e.see(ctx, plan.Scope{All: true})
+	l, err := e.see(ctx, plan.Scope{All: true, Apart: !r.Links()})
 	if err != nil {
 		return err
 	}
@@ -217,7 +217,12 @@ func describe(p plan.Plan) []string {
 		}
 	}
 	for _, f := range p.Files {
-		put(f)
+		if !f.Current {
+			put(f)
+		}
+		for _, also := range f.Also {
+			lines = append(lines, fmt.Sprintf("link    %q to %q", also.Path, f.Path))
+		}
 	}
 	for _, l := range p.Links {
 		put(l)

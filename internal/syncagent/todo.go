@@ -20,6 +20,11 @@ type todo struct {
 	retryAt time.Time
 	pause   time.Duration
 	asked   bool // since take, something was put off
+
+	// What is as good as can be for now, and might get better.
+	idle      []string
+	idleAt    time.Time
+	idlePause time.Duration
 }
 
 func (t *todo) everything() { t.scope = plan.Scope{All: true} }
@@ -57,6 +62,19 @@ func (t *todo) later(now time.Time, paths []string, floor, ceiling time.Duration
 	}
 }
 
+// whenever has paths compared again some time, after pauses that double for as long as that is asked for. Nothing is
+// missing on the replica meanwhile.
+func (t *todo) whenever(now time.Time, paths []string, floor, ceiling time.Duration) {
+	if len(paths) == 0 {
+		return
+	}
+	t.idle = append(t.idle, paths...)
+	if t.idleAt.IsZero() {
+		t.idlePause = min(max(2*t.idlePause, floor), ceiling)
+		t.idleAt = now.Add(t.idlePause)
+	}
+}
+
 // calm ends the growth of the pauses, unless something was put off in this very round.
 func (t *todo) calm() {
 	if !t.asked {
@@ -66,15 +84,19 @@ func (t *todo) calm() {
 
 // due reports whether there is anything to compare at the time now.
 func (t *todo) due(now time.Time) bool {
-	return t.scope.All || len(t.scope.Paths)+len(t.scope.Subtrees) > 0 || t.retryDue(now)
+	return t.scope.All || len(t.scope.Paths)+len(t.scope.Subtrees) > 0 || t.retryDue(now) || t.idleDue(now)
 }
 
 func (t *todo) retryDue(now time.Time) bool { return !t.retryAt.IsZero() && !now.Before(t.retryAt) }
 
+func (t *todo) idleDue(now time.Time) bool { return !t.idleAt.IsZero() && !now.Before(t.idleAt) }
+
 // next is when something falls due by itself, at the latest at limit.
 func (t *todo) next(limit time.Time) time.Time {
-	if !t.retryAt.IsZero() && t.retryAt.Before(limit) {
-		return t.retryAt
+	for _, at := range []time.Time{t.retryAt, t.idleAt} {
+		if !at.IsZero() && at.Before(limit) {
+			limit = at
+		}
 	}
 	return limit
 }
@@ -86,6 +108,10 @@ func (t *todo) take(now time.Time) (scope plan.Scope, reason string, busy map[st
 		t.scope.Paths = append(t.scope.Paths, t.retry.Paths...)
 		t.scope.Subtrees = append(t.scope.Subtrees, t.retry.Subtrees...)
 		t.retry, t.retryAt = plan.Scope{}, time.Time{}
+	}
+	if t.idleDue(now) {
+		t.scope.Paths = append(t.scope.Paths, t.idle...)
+		t.idle, t.idleAt = nil, time.Time{}
 	}
 	scope, reason, busy = t.scope, t.reason, t.busy
 	t.scope, t.reason, t.busy = plan.Scope{}, "", nil

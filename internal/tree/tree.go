@@ -60,8 +60,10 @@ type Entry struct {
 
 	Mode  fs.FileMode // permission, setuid, setgid and sticky bits alone; 0 for links
 	Nlink uint32      // hard links to the inode; zero on a replica
-	Type  Type
-	Sum   [sha256.Size]byte // SHA-256 of the content of a file; zero is not known
+	// Shared is of a replica alone: paths with the same number are names of one file there. 0 is not known to be so.
+	Shared uint64
+	Type   Type
+	Sum    [sha256.Size]byte // SHA-256 of the content of a file; zero is not known
 }
 
 // A Tree holds entries by path: relative, slash-separated, raw bytes. The root itself is ".".

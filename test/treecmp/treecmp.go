@@ -12,11 +12,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // Compare lists how b differs from a: type, bytes, permission, setuid, setgid and sticky bits, modification time in whole
-// seconds, link target. Each difference is one line, `"PATH": what`, in the order of the paths. What skip says of a name
-// (the last component of a path) is left out with everything below it; a nil skip skips nothing. The error is about
+// seconds, link target, and which paths are hard links of one another. Each difference is one line, `"PATH": what`, in the
+// order of the paths. What skip says of a name (the last component of a path) is left out with everything below it; a nil skip skips nothing. The error is about
 // folders that could not be read.
 func Compare(a, b string, skip func(name string) bool) ([]string, error) {
 	left, err := read(a, skip)
@@ -37,6 +38,7 @@ func Compare(a, b string, skip func(name string) bool) ([]string, error) {
 		}
 	}
 	slices.Sort(paths)
+	linksA, linksB := hardLinks(left), hardLinks(right)
 	var diffs []string
 	for _, p := range paths {
 		l, inLeft := left[p]
@@ -50,6 +52,9 @@ func Compare(a, b string, skip func(name string) bool) ([]string, error) {
 			what, err := differ(filepath.Join(a, p), l, filepath.Join(b, p), r)
 			if err != nil {
 				return nil, err
+			}
+			if linked := unlike(linksA[p], linksB[p]); linked != "" {
+				what = strings.TrimPrefix(what+", "+linked, ", ")
 			}
 			if what != "" {
 				diffs = append(diffs, fmt.Sprintf("%q: %s", p, what))
@@ -82,6 +87,43 @@ func read(root string, skip func(string) bool) (map[string]fs.FileInfo, error) {
 		return nil, fmt.Errorf("read folder: %w", err)
 	}
 	return found, nil
+}
+
+// hardLinks gives, for each file with several names in the folder, all of them in order.
+func hardLinks(found map[string]fs.FileInfo) map[string][]string {
+	type inode struct{ dev, ino uint64 }
+	names := map[inode][]string{}
+	for p, info := range found {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && info.Mode().IsRegular() && st.Nlink > 1 {
+			id := inode{uint64(st.Dev), st.Ino} //nolint:unconvert // narrower on some architectures
+			names[id] = append(names[id], p)
+		}
+	}
+	links := map[string][]string{}
+	for _, all := range names {
+		if len(all) < 2 {
+			continue
+		}
+		slices.Sort(all)
+		for _, p := range all {
+			links[p] = all
+		}
+	}
+	return links
+}
+
+// unlike says how two sets of names of one file differ, if they do.
+func unlike(want, have []string) string {
+	words := func(names []string) string {
+		if len(names) == 0 {
+			return "alone"
+		}
+		return fmt.Sprintf("linked as %q", names)
+	}
+	if slices.Equal(want, have) {
+		return ""
+	}
+	return words(have) + ", not " + words(want)
 }
 
 func differ(a string, l fs.FileInfo, b string, r fs.FileInfo) (string, error) {

@@ -1,6 +1,7 @@
 package treecmp_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,12 +19,16 @@ func plant(t *testing.T) string {
 		os.MkdirAll(filepath.Join(dir, "d", "e"), 0o755),
 		os.WriteFile(filepath.Join(dir, "d", "f\xff\n"), []byte(strings.Repeat("x", 100<<10)), 0o644),
 		os.Symlink("d", filepath.Join(dir, "l")),
+		os.WriteFile(filepath.Join(dir, "d", "e", "name"), nil, 0o644),
+		os.WriteFile(filepath.Join(dir, "d", "e", "third"), nil, 0o644),
+		os.Link(filepath.Join(dir, "d", "e", "name"), filepath.Join(dir, "d", "e", "other")),
+		os.Link(filepath.Join(dir, "d", "e", "name"), filepath.Join(dir, "d", ".skip")), // as a trash does
 	} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, path := range []string{"d/f\xff\n", "d/e", "d", "."} {
+	for _, path := range []string{"d/f\xff\n", "d/e/name", "d/e/third", "d/e", "d", "."} {
 		if err := os.Chtimes(filepath.Join(dir, path), time.Time{}, time.Unix(1000, 5)); err != nil {
 			t.Fatal(err)
 		}
@@ -53,6 +58,10 @@ func TestCompareSeesEveryDifference(t *testing.T) {
 		"type": {func(dir string) error {
 			return os.Rename(filepath.Join(dir, "l"), filepath.Join(dir, "d", "e", "l"))
 		}, `"l": only in`},
+		"link": {func(dir string) error { return os.Remove(filepath.Join(dir, "d", "e", "name")) }, `"d/e/other": alone, not linked as ["d/e/name" "d/e/other"]`},
+		"linked": {func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, "d", "e", "third")), os.Link(filepath.Join(dir, "d", "e", "name"), filepath.Join(dir, "d", "e", "third")))
+		}, `"d/e/third": linked as ["d/e/name" "d/e/other" "d/e/third"], not alone`},
 		"skipped": {func(dir string) error { return os.MkdirAll(filepath.Join(dir, ".skip", "x"), 0o755) }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
