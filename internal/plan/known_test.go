@@ -13,6 +13,8 @@ import (
 func TestRecall(t *testing.T) {
 	old := tree.Entry{Type: tree.File, Size: 3, MTime: 5_000_000_001, Ino: 1, CTime: 6, Sum: [32]byte{1}}
 	sent := tree.Entry{Type: tree.File, Size: 3, MTime: 5_000_000_002, Ino: 2, CTime: 7, Sum: [32]byte{2}}
+	linked := old
+	linked.Shared = 7
 	longer := sent
 	longer.Size = 4
 	listing := func(e tree.Entry) tree.Entry {
@@ -24,6 +26,8 @@ func TestRecall(t *testing.T) {
 		want        tree.Entry
 	}{
 		"as it was":                         {known: &old, listed: listing(old), want: old},
+		"names of one file":                 {known: &linked, listed: listing(old), want: linked},
+		"perhaps a name of another":         {known: &old, sent: &linked, listed: listing(old), want: old},
 		"never arrived":                     {known: &old, sent: &longer, listed: listing(old), want: old},
 		"arrived":                           {known: &old, sent: &longer, listed: listing(longer), want: longer},
 		"the first of its name":             {sent: &sent, listed: listing(sent), want: sent},

@@ -57,6 +57,7 @@ type engine struct {
 	cutOff     bool        // the last session, or the last process, ended while that was so
 	doubts     []time.Time // when to list the replica again because of that
 	guard      guard
+	notices    notices
 	carrier    *carrier // nil where one plan after the other is carried out
 	ahead      *ahead   // a look at the source that is under way
 	todo       todo

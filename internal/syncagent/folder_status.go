@@ -42,6 +42,7 @@ type folderStatus struct {
 	unwatched    []string  // what the watcher complains about
 	lineages     []string  // certificates that are being renewed
 	target       []string  // what is wrong with the target directory itself
+	notices      []string  // what is worth knowing and no fault
 	err          error     // why it is waiting
 	skipped      int       // sockets, FIFOs, devices
 	watches      int       // directories watched

@@ -72,6 +72,7 @@ func (e *engine) round(ctx context.Context, r *push.Replica) error {
 		e.full = now
 		e.save(time.Now())
 	}
+	e.notice(l, p)
 	e.settled(l)
 	return nil
 }
@@ -93,6 +94,7 @@ func (e *engine) apply(ctx context.Context, r *push.Replica, p plan.Plan) error 
 	if out.Root != nil || slices.ContainsFunc(p.Attrs, func(put plan.Put) bool { return put.Path == "." }) {
 		e.notOurs(out.Root)
 	}
+	e.notices.linked(p, out)
 	e.report(out, time.Since(began))
 	switch {
 	case len(out.Failed) > 0:
@@ -103,7 +105,7 @@ func (e *engine) apply(ctx context.Context, r *push.Replica, p plan.Plan) error 
 		e.todo.calm()
 	}
 	e.todo.retry.Paths = append(e.todo.retry.Paths, out.Again...)
-	e.todo.whenever(time.Now(), out.Apart, e.pace.fail, fullEvery)
+	e.todo.whenever(time.Now(), out.Apart, e.pace.fail, 20*e.pace.failMax)
 	if out.Stale {
 		return errReread
 	}

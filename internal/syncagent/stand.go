@@ -65,7 +65,7 @@ func (e *engine) compare(ctx context.Context, r *push.Replica) (differ int, err 
 		e.remembered.Recall(listed)
 	}
 	e.known = plan.NewKnown(listed)
-	l, err := e.look(ctx, plan.Scope{All: true})
+	l, err := e.look(ctx, plan.Scope{All: true, Apart: !r.Links()})
 	if err != nil {
 		return 0, err
 	}

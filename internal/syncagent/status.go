@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ type statusReport struct {
 	Time     time.Time      `json:"time"`
 	State    report.State   `json:"state"`
 	Problems []string       `json:"problems"`
+	Notices  []string       `json:"notices"` // worth knowing, and no fault
 	Folders  []folderReport `json:"folders"`
 	Backups  []backupReport `json:"backups"`
 	Deadman  *deadmanReport `json:"deadman,omitempty"` // absent if there is none
@@ -71,7 +73,7 @@ type backupReport struct {
 
 // status is the state of everything at the time now.
 func (g *agent) status(now time.Time) statusReport {
-	r := statusReport{Version: versionText(), Time: now, State: report.OK, Problems: []string{}}
+	r := statusReport{Version: versionText(), Time: now, State: report.OK, Problems: []string{}, Notices: []string{}}
 	worse := func(s report.State, format string, args ...any) {
 		if s == report.Failing || r.State == report.OK {
 			r.State = s
@@ -109,6 +111,11 @@ func (g *agent) status(now time.Time) statusReport {
 				deletions(heldEntries(s.held)), s.name, s.backup, s.heldWhy, s.name)
 		case len(s.problems) > 0:
 			worse(report.Degraded, "The folder %s is not complete on %s: %s.", s.name, s.backup, strings.Join(first3(s.problems), "; "))
+		}
+		for _, n := range s.notices {
+			if !slices.Contains(r.Notices, n) { // the same on every backup
+				r.Notices = append(r.Notices, n)
+			}
 		}
 		r.Folders = append(r.Folders, f)
 	}
@@ -233,6 +240,13 @@ func (g *agent) page() report.Page {
 		backups.Rows = append(backups.Rows, []report.Cell{{Text: b.Name}, link, site})
 	}
 	p.Sections = []report.Section{folders, backups}
+	if len(r.Notices) > 0 {
+		notices := report.Section{Title: "Worth knowing", Columns: []string{"Notice"}}
+		for _, n := range r.Notices {
+			notices.Rows = append(notices.Rows, []report.Cell{{Text: n}})
+		}
+		p.Sections = append(p.Sections, notices)
+	}
 	return p
 }
 

@@ -19,6 +19,9 @@ func (r statusReport) lines() []string {
 	for _, p := range r.Problems {
 		lines = append(lines, "! "+p)
 	}
+	for _, n := range r.Notices {
+		lines = append(lines, "i "+n)
+	}
 	lines = append(lines, "")
 	for _, f := range r.Folders {
 		lines = append(lines, fmt.Sprintf("%-14s to %-10s %-8s %s", f.Name, f.Backup, stateWords(f.State), f.detail(r.Time)))
