@@ -96,13 +96,11 @@ func TestHardLinks(t *testing.T) {
 	w.pushes(t, "a link that breaks unseen", 1, size)
 
 	// A listing cannot tell which names are linked.
-	remembered := w.known
 	w.read(t)
 	w.pushes(t, "nothing remembered", 0, 0)
 	listed, err := w.replica.Read(t.Context(), w.filter)
 	must(t, err)
-	remembered = w.known
-	remembered.Recall(listed)
+	w.known.Recall(listed)
 	known := plan.NewKnown(listed)
 	now := tree.Tree{}
 	_, err = w.root.Scan(t.Context(), ".", w.filter, now)
