@@ -72,12 +72,19 @@ func (e *engine) compare(ctx context.Context, r *push.Replica) (differ int, err 
 	p := plan.Diff(l.src, e.known, l.scope)
 	differ = len(describe(p)) + len(l.problems) + len(closed)
 	for _, put := range p.Files {
-		same, err := e.served(ctx, put)
-		if err != nil {
-			return 0, err
+		same := put.Current
+		if !same {
+			if same, err = e.served(ctx, put); err != nil {
+				return 0, err
+			}
+			if same {
+				differ--
+			}
 		}
-		if same {
-			differ--
+		for _, also := range put.Also {
+			if same && (also.Current || also.Joined) { // what it holds is right, whether it is linked or not
+				differ--
+			}
 		}
 	}
 	return differ, nil
