@@ -29,7 +29,11 @@ func (s *State) mayFailOver(o Observation, p Policy) ruling {
 		return ruling{why: o.Standby.Why()}
 	case len(o.Home) == 0:
 		return ruling{why: "our own public address is not known"}
-	case s.exhausted(o.Time, Standby, p):
+	}
+	if r := s.others(o, p); !r.may {
+		return r
+	}
+	if s.exhausted(o.Time, Standby, p) {
 		return ruling{hold: true}
 	}
 	return ruling{may: true}

@@ -2,6 +2,7 @@ package failover_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -55,4 +56,61 @@ func TestPauseIsBounded(t *testing.T) {
 	if err := w.order(failover.Order{Kind: failover.OrderPause, Until: w.now.Add(failover.MaxPause)}); err != nil || !w.state.PausedUntil.Equal(w.now.Add(failover.MaxPause)) {
 		t.Fatalf("%v, until %v", err, w.state.PausedUntil)
 	}
+}
+
+func TestReturnChecksHoldTheFailbackUp(t *testing.T) {
+	w := newSite(t)
+	w.policy.Auto = true
+	w.rounds(5, failover.Down)
+	for range 200 {
+		w.now = w.now.Add(5 * time.Second)
+		o := w.observation()
+		o.Probed, o.Verdict = true, failover.Up
+		o.Return = []failover.Check{{Name: "webroot", Why: "prod's tree is older"}}
+		w.see(o)
+	}
+	w.want(failover.FailedOver, failover.Standby, failover.EventFailedOver, failover.EventProdBack)
+	o := w.observation()
+	o.Return = []failover.Check{{Name: "webroot", Why: "prod's tree is older"}}
+	if got := w.state.Awaited(o, w.policy); len(got) != 1 || got[0] != "webroot: prod's tree is older" {
+		t.Fatalf("waits for %q", got)
+	}
+	w.rounds(1, failover.Up)
+	w.want(failover.Normal, failover.Prod, failover.EventFailedBack)
+	if got := w.state.Awaited(o, w.policy); got != nil {
+		t.Fatalf("waits for %q", got)
+	}
+}
+
+// What an automatic fail-back waits for, in the order in which it comes about.
+func TestAwaited(t *testing.T) {
+	w := newSite(t)
+	w.policy.Auto = true
+	awaits := func(want ...string) {
+		t.Helper()
+		if got := w.state.Awaited(w.observation(), w.policy); !slices.Equal(got, want) {
+			t.Fatalf("waits for %q; want %q", got, want)
+		}
+	}
+	awaits()
+	w.rounds(5, failover.Down)
+	awaits("prod's good answers, 0 of 12 so far", "the least stay, 10m0s more")
+	w.rounds(11, failover.Up)
+	awaits("prod's good answers, 11 of 12 so far", "the least stay, 9m5s more")
+	w.rounds(1, failover.Up)
+	awaits("the least stay, 9m0s more")
+	if err := w.order(failover.Order{Kind: failover.OrderPause, Until: w.now.Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	awaits("the end of the pause", "the least stay, 9m0s more")
+	if err := w.order(failover.Order{Kind: failover.OrderResume}); err != nil {
+		t.Fatal(err)
+	}
+	w.rounds(108, failover.Up)
+	w.want(failover.Normal, failover.Prod, failover.EventFailedOver, failover.EventFailedBack)
+	if err := w.order(failover.Order{Kind: failover.OrderFailover}); err != nil {
+		t.Fatal(err)
+	}
+	w.rounds(200, failover.Up)
+	awaits("an order: it was failed over by hand")
 }

@@ -10,6 +10,7 @@
 //   - Records that are neither prod's nor the standby's are never overwritten.
 //   - Never toward a standby that is not known, now, to be ready. If both are
 //     down, whoever has the name keeps it.
+//   - Never away from a prod that others reach, where they are asked.
 //   - What the operator said stands until the operator says otherwise.
 //   - A switch that has written something is finished. One that has written
 //     nothing yet is decided anew with each observation.
@@ -77,6 +78,9 @@ type Policy struct {
 	Prod []netip.Addr // prod's addresses: the records of the name while prod serves
 	TTL  int64        // seconds, of the records that point at the standby
 
+	Outside     Outside       // whether others have a say in a switch to the standby
+	OutsideWait time.Duration // how long after the first failure they are waited for
+
 	Auto      bool          // fail back without being asked
 	Stay      time.Duration // how long the standby keeps the name at least, in Auto
 	MaxPerDay int           // automatic switches in 24 hours; 0 = any number
@@ -105,7 +109,7 @@ func (r Readiness) Ready() bool { return len(r.Checks) > 0 && r.Why() == "" }
 // Why says what did not pass.
 func (r Readiness) Why() string { return failed(r.Checks) }
 
-// Observation is the world as seen at Time. Standby, Home and Return are the
+// Observation is the world as seen at Time. Standby, Return, Outside and Home are the
 // latest known; the others are what is new and are left zero when nothing is.
 type Observation struct {
 	Time time.Time
@@ -116,6 +120,7 @@ type Observation struct {
 
 	Standby Readiness    // may the standby take over?
 	Return  []Check      // may prod take over again by itself? Nothing asked, nothing in the way
+	Outside Opinion      // what others see of prod
 	Home    []netip.Addr // our public addresses, agreed now or remembered; one per family
 
 	Zone     *Records  // the name's records, just read
@@ -131,7 +136,7 @@ type Progress struct {
 	Err       string // why not yet
 }
 
-// Action is one of [Write], [Tell] and [Ask]. Actions say what is to be done
+// Action is one of [Write], [Tell], [Ask] and [AskOutside]. Actions say what is to be done
 // as long as it is: whoever carries them out ignores what it is already doing.
 type Action interface{ action() }
 
@@ -166,7 +171,7 @@ func Next(s State, o Observation, p Policy) (State, []Action) {
 	s.follow(o, p)
 	s.announce(o)
 	s.enterPhase(o.Time)
-	return s, s.actions(ask)
+	return s, s.actions(ask, s.wantsOthers(o, p))
 }
 
 func (s State) clone() State {
@@ -188,9 +193,9 @@ func (s State) clone() State {
 	return s
 }
 
-// actions are the standing orders of the state, plus the question a decision
+// actions are the standing orders of the state, plus the questions a decision
 // waits for.
-func (s *State) actions(ask bool) []Action {
+func (s *State) actions(ask, askOthers bool) []Action {
 	var out []Action
 	if s.Intent != nil {
 		out = append(out, Write{*s.Intent})
@@ -200,6 +205,9 @@ func (s *State) actions(ask bool) []Action {
 	}
 	if ask {
 		out = append(out, Ask{})
+	}
+	if askOthers {
+		out = append(out, AskOutside{})
 	}
 	return out
 }

@@ -58,6 +58,12 @@ type history struct {
 	readySeen time.Time // the standby was last ready
 	told      map[string]int
 	keys      map[string]bool
+	opinion   failover.Opinion
+	agreed    bool // others have seen prod down since it was last up for good
+	decided   bool // a switch to the standby has, likewise
+	ups       int  // consecutive rounds up
+	downSince time.Time
+	lastRound time.Time
 	quick     bool // replays and restarts are another test's business
 }
 
@@ -74,6 +80,8 @@ func newHistory(t *rapid.T) *history {
 		h.policy.Strikes = h.policy.Failures + rapid.IntRange(0, 4).Draw(t, "more")
 		h.policy.Forgive = rapid.IntRange(1, 6).Draw(t, "forgive")
 	}
+	h.policy.Outside = rapid.SampledFrom([]failover.Outside{failover.OutsideOff, failover.OutsideOff, failover.OutsidePrefer, failover.OutsideRequire}).Draw(t, "outside")
+	h.policy.OutsideWait = 20 * time.Second
 	h.zone = failover.Records{{Addr: prod4, TTL: int64(rapid.SampledFrom([]int{0, 60, 90}).Draw(t, "ttl"))}}
 	if rapid.Bool().Draw(t, "v6") {
 		h.policy.Prod = append(h.policy.Prod, prod6)
@@ -101,7 +109,7 @@ func (h *history) setReady(ok bool) {
 }
 
 func (h *history) observation() failover.Observation {
-	return failover.Observation{Time: h.now, Standby: h.ready, Home: h.home}
+	return failover.Observation{Time: h.now, Standby: h.ready, Home: h.home, Outside: h.opinion}
 }
 
 // see shows the core one observation, and at once checks what holds for every
@@ -155,6 +163,7 @@ func (h *history) forgetAttempt() { delete(h.told, "failed_over/"+itoa(h.state.T
 
 func (h *history) invariants(t *rapid.T) {
 	s := h.state
+	h.heed(t)
 	if writes := h.write(); (s.Phase == failover.Normal || s.Phase == failover.Failing) && writes != nil && !s.Prepares() {
 		t.Fatalf("phase %s with a write to %s", s.Phase, writes.To)
 	}
@@ -205,11 +214,18 @@ func (h *history) round(t *rapid.T) {
 func (h *history) probe(t *rapid.T) {
 	switch h.verdict {
 	case failover.Down:
-		h.downs++
+		if h.downs++; h.downs == 1 || h.now.Sub(h.lastRound) > h.policy.Gap {
+			h.downSince = h.now
+		}
+		h.ups = 0
 	case failover.Up:
 		h.downs = 0
+		if h.ups++; h.ups >= max(h.policy.Successes, h.policy.Forgive) {
+			h.agreed, h.decided = false, false
+		}
 		h.forgetAttempt()
 	}
+	h.lastRound = h.now
 	o := h.observation()
 	o.Probed, o.Verdict = true, h.verdict
 	h.see(t, o)
@@ -279,6 +295,8 @@ func (h *history) judge(t *rapid.T, in failover.Intent, first bool, have failove
 		switch {
 		case h.verdict != failover.Down:
 			t.Fatalf("switches while the verdict is %s", h.verdict)
+		case h.policy.Outside == failover.OutsideRequire && !h.agreed:
+			t.Fatalf("switches without the opinion that is required")
 		case h.policy.Strikes == 0 && h.downs < h.policy.Failures:
 			t.Fatalf("switches after %d failures of %d", h.downs, h.policy.Failures)
 		}
@@ -371,6 +389,8 @@ func TestHistories(t *testing.T) {
 					h.see(t, o)
 				}
 			},
+			"others":  h.others,
+			"others2": h.others,
 			"standby": func(t *rapid.T) {
 				h.setReady(rapid.IntRange(0, 2).Draw(t, "ready") > 0)
 				h.see(t, h.observation())
@@ -428,6 +448,7 @@ func TestFlapping(t *testing.T) {
 			for range 20 {
 				h.now = h.now.Add(5 * time.Second)
 				h.setReady(true)
+				h.ask(failover.Down, true)
 				h.probe(t)
 				h.work(t, false)
 			}
@@ -454,6 +475,7 @@ func (h *history) checkLiveness(t *rapid.T) {
 	for range h.policy.Failures + 1 {
 		h.now = h.now.Add(5 * time.Second)
 		h.setReady(true)
+		h.ask(failover.Down, true)
 		h.probe(t)
 		if in := h.write(); in != nil && in.To == failover.Prod && in.Trigger == failover.ByHand {
 			return // the operator's word stands until prod is up again
