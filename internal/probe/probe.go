@@ -1,5 +1,7 @@
 // Package probe asks one question of one address: does the site answer there as it should? A target goes in, a
-// verdict with its evidence comes out. It also asks the reference points that tell a dead site from a dead uplink.
+// verdict with its evidence comes out. It also asks the reference points that tell a dead site from a dead uplink and,
+// for those who want that, points all over the world whether they reach a site that we do not (Globalping's API,
+// https://globalping.io/docs/api.globalping.io).
 //
 // A check is one HTTP(S) exchange on one fresh connection: no proxy, no re-use, no redirect unless asked for. The
 // connection goes to a given address while Host and SNI (RFC 6066) stay those of the URL, because after a switch the
