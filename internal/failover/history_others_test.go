@@ -6,10 +6,10 @@ import (
 	"releve/internal/failover"
 )
 
-// ask has others answer, or not.
-func (h *history) ask(v failover.Verdict, answered bool) {
-	h.opinion = failover.Opinion{Asked: h.now, Answered: answered, Verdict: v, Why: "3 of 5"}
-	h.agreed = h.agreed || answered && v == failover.Down
+// ask has others answer.
+func (h *history) ask(v failover.Verdict) {
+	h.opinion = failover.Opinion{Asked: h.now, Verdict: v, Why: "3 of 5"}
+	h.agreed = h.agreed || v == failover.Down
 }
 
 // heed holds a switch that was just decided against what others see.
@@ -18,7 +18,7 @@ func (h *history) heed(t *rapid.T) {
 	if in == nil || in.To != failover.Standby || in.Follow || in.Trigger != failover.Automatic {
 		return
 	}
-	reached := h.opinion.Answered && h.opinion.Verdict == failover.Up && !h.opinion.Asked.Before(h.downSince)
+	reached := h.opinion.Verdict == failover.Up && !h.opinion.Asked.Before(h.downSince)
 	if h.policy.Outside != failover.OutsideOff && !h.decided && h.downs > 0 && reached {
 		t.Fatalf("decides to switch although others reach prod")
 	}
@@ -26,6 +26,6 @@ func (h *history) heed(t *rapid.T) {
 }
 
 func (h *history) others(t *rapid.T) {
-	h.ask(rapid.SampledFrom([]failover.Verdict{failover.Up, failover.Down, failover.Unknown}).Draw(t, "seen"), rapid.Bool().Draw(t, "answered"))
+	h.ask(rapid.SampledFrom([]failover.Verdict{failover.Up, failover.Down, failover.Unknown}).Draw(t, "seen"))
 	h.see(t, h.observation())
 }

@@ -448,7 +448,7 @@ func TestFlapping(t *testing.T) {
 			for range 20 {
 				h.now = h.now.Add(5 * time.Second)
 				h.setReady(true)
-				h.ask(failover.Down, true)
+				h.ask(failover.Down)
 				h.probe(t)
 				h.work(t, false)
 			}
@@ -475,7 +475,7 @@ func (h *history) checkLiveness(t *rapid.T) {
 	for range h.policy.Failures + 1 {
 		h.now = h.now.Add(5 * time.Second)
 		h.setReady(true)
-		h.ask(failover.Down, true)
+		h.ask(failover.Down)
 		h.probe(t)
 		if in := h.write(); in != nil && in.To == failover.Prod && in.Trigger == failover.ByHand {
 			return // the operator's word stands until prod is up again

@@ -13,12 +13,11 @@ const (
 	OutsideRequire Outside = "require" // no switch unless they see it down too
 )
 
-// Opinion is what others see of prod.
+// Opinion is what others see of prod, the last time that they were asked.
 type Opinion struct {
-	Asked    time.Time // when they were asked; zero = never
-	Answered bool      // or given up: nothing more will come of it
-	Verdict  Verdict
-	Why      string // who saw what, or why there is no verdict
+	Asked   time.Time // zero = never
+	Verdict Verdict   // unknown, if they could not tell or gave no answer
+	Why     string    // who saw what, or why there is no verdict
 }
 
 // isOf reports whether others were asked since began.
@@ -48,12 +47,9 @@ func (s *State) others(o Observation, p Policy) ruling {
 		return ruling{may: true}
 	}
 	began := s.outageBegan()
-	verdict, why, late := Unknown, "they were not asked", o.Time.Sub(began) >= p.OutsideWait
+	verdict, why, late := Unknown, "there is no answer yet", o.Time.Sub(began) >= p.OutsideWait
 	if op := o.Outside; op.isOf(began, o.Time) {
-		why = "they have not answered yet"
-		if op.Answered {
-			verdict, why, late = op.Verdict, op.Why, true
-		}
+		verdict, why, late = op.Verdict, op.Why, true
 	}
 	switch {
 	case verdict == Down:
@@ -76,7 +72,7 @@ func (s *State) wantsOthers(o Observation, p Policy) bool {
 		return false
 	}
 	op, began := o.Outside, s.outageBegan()
-	settled := op.Answered && op.Verdict == Down && op.isOf(began, o.Time)
+	settled := op.Verdict == Down && op.isOf(began, o.Time)
 	return !settled && (s.Failures >= min(OutsideAfter, p.Failures) || s.isDown(p))
 }
 

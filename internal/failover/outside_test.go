@@ -21,7 +21,7 @@ func (w *site) asksOthers(v failover.Verdict) bool {
 
 // others answer v, to a question put just now.
 func (w *site) others(v failover.Verdict, why string) {
-	w.outside = failover.Opinion{Asked: w.now, Answered: true, Verdict: v, Why: why}
+	w.outside = failover.Opinion{Asked: w.now, Verdict: v, Why: why}
 	w.see(w.observation())
 }
 
@@ -76,14 +76,11 @@ func TestOthersAreAsked(t *testing.T) {
 
 // Preferred, they are not waited for beyond their time, and required they are.
 func TestNoAnswerFromOthers(t *testing.T) {
-	for _, answer := range []string{"none", "asked", "unknown"} {
+	for _, answer := range []string{"none", "unknown"} {
 		w := newOutside(t, failover.OutsidePrefer)
 		w.rounds(2, failover.Down)
-		switch answer {
-		case "asked":
-			w.outside = failover.Opinion{Asked: w.now}
-		case "unknown":
-			w.others(failover.Unknown, "they could not be reached")
+		if answer == "unknown" {
+			w.others(failover.Unknown, "the points could not tell")
 		}
 		w.rounds(2, failover.Down)
 		w.want(failover.Failing, failover.Prod)
@@ -92,11 +89,8 @@ func TestNoAnswerFromOthers(t *testing.T) {
 
 		w = newOutside(t, failover.OutsideRequire)
 		w.rounds(2, failover.Down)
-		switch answer {
-		case "asked":
-			w.outside = failover.Opinion{Asked: w.now}
-		case "unknown":
-			w.others(failover.Unknown, "they could not be reached")
+		if answer == "unknown" {
+			w.others(failover.Unknown, "the points could not tell")
 		}
 		w.rounds(100, failover.Down)
 		w.want(failover.Failing, failover.Prod, failover.EventCannotSwitch)

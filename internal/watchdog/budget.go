@@ -41,6 +41,10 @@ func computeBudget(s Site, ttl, measured time.Duration) budget {
 		Publish:  publishTypical,
 		TTL:      ttl,
 	}
+	if s.Opinion.Mode != failover.OutsideOff {
+		// Others are waited for beside the detection, and rarely longer: the first failure is seen a round after prod died.
+		b.Decision = max(b.Decision, p.Interval+p.Target.Timeout+outsideWait(s)-b.Detection)
+	}
 	if measured > 0 {
 		b.Publish, b.Measured = measured, true
 	}

@@ -45,6 +45,50 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// Others are asked beside the detection: preferred, with the default settings, they cost nothing.
+func TestBudgetWithOpinion(t *testing.T) {
+	var site siteTable
+	site.SetDefaults()
+	opinion := Opinion{Mode: failover.OutsidePrefer, Outside: probe.Outside{Timeout: site.Opinion.Timeout.D()}}
+	p := Probe{Target: probe.Target{Timeout: 2 * time.Second}, Interval: 5 * time.Second, Failures: 5}
+	if b := computeBudget(Site{Probe: p, Opinion: opinion}, time.Minute, 0); b.Decision != uplinkTimeout || b.ours() > 45*time.Second {
+		t.Errorf("%s", b)
+	}
+	quick := Probe{Target: probe.Target{Timeout: time.Second}, Interval: time.Second, Failures: 3}
+	// Dead at 0, failures at 2, 3 and 4, asked after the second, and waited for until 18.
+	if b := computeBudget(Site{Probe: quick, Opinion: opinion}, time.Minute, 0); b.Detection != 4*time.Second || b.Decision != 14*time.Second {
+		t.Errorf("%s", b)
+	}
+	once := Probe{Target: probe.Target{Timeout: time.Second}, Interval: time.Second, Failures: 1}
+	if b := computeBudget(Site{Probe: once, Opinion: opinion}, time.Minute, 0); b.Detection != 2*time.Second || b.Decision != 15*time.Second {
+		t.Errorf("%s", b)
+	}
+}
+
+func TestPoliteness(t *testing.T) {
+	p := politeness{first: 30 * time.Second, most: 5 * time.Minute}
+	start := time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)
+	now, asked := start, 0
+	for now.Before(start.Add(time.Hour)) {
+		if !now.Before(p.next) {
+			asked++
+			p.asked(now, 0)
+		}
+		now = now.Add(time.Second)
+	}
+	if asked > 16 {
+		t.Errorf("asked %d times in an hour", asked)
+	}
+	p.asked(now, 20*time.Minute)
+	if !p.next.Equal(now.Add(20 * time.Minute)) {
+		t.Errorf("asked to be left alone for 20 minutes: %s", p.next.Sub(now))
+	}
+	now = p.next.Add(time.Hour)
+	if p.asked(now, 0); p.next.Sub(now) != 30*time.Second {
+		t.Errorf("after an hour: %s", p.next.Sub(now))
+	}
+}
+
 func TestLongestTTL(t *testing.T) {
 	r := failover.Records{{TTL: 60}, {TTL: 0}}
 	if got := longestTTL(r, 300); got != 5*time.Minute {

@@ -32,6 +32,9 @@ func (k siteCheck) run(ctx context.Context) {
 	k.prod(ctx, target)
 	k.standby(ctx, target)
 	k.replica()
+	if o := k.site.Opinion; o.Mode != failover.OutsideOff {
+		k.note("%s: when prod fails, %s is told its address and URL and asked whether others reach it (%s); that was not tried now", k.site.Name, o.Outside.Base.Host, o.Mode)
+	}
 	if k.zone == nil {
 		return // that has been said
 	}

@@ -39,6 +39,7 @@ type Site struct {
 	Probe          Probe
 	StandbyAddress string // HOST:PORT, asked with the site's name
 	Failback       Failback
+	Opinion        Opinion
 }
 
 // Probe is how prod is asked, and what makes it down or up.

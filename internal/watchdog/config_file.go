@@ -42,6 +42,7 @@ type siteTable struct {
 	Probe             probeTable          `toml:"probe"`
 	Standby           standbyTable        `toml:"standby"`
 	Failback          failbackTable       `toml:"failback"`
+	Opinion           opinionTable        `toml:"opinion"`
 }
 
 func (s *siteTable) SetDefaults() {
@@ -50,6 +51,7 @@ func (s *siteTable) SetDefaults() {
 	s.MaxSwitchesPerDay = 4
 	s.Probe = probeTable{Interval: strictconf.Duration(5 * time.Second), Failures: 5, Successes: 12, Status: []int{200}}
 	s.Standby = standbyTable{Address: "127.0.0.1:443"}
+	s.Opinion = defaultOpinion()
 	s.Failback = failbackTable{Mode: "manual", Stay: strictconf.Duration(10 * time.Minute)}
 }
 
@@ -67,6 +69,7 @@ type probeTable struct {
 	Forgive   int                 `toml:"forgive"`
 	Status    []int               `toml:"status"`
 	Body      string              `toml:"body"`
+	Follow    bool                `toml:"follow_redirects"`
 	CAFile    string              `toml:"ca_file"`
 }
 

@@ -30,6 +30,7 @@ func (t siteTable) build(doc *strictconf.Doc, key string) Site {
 		Name: t.Name, Zone: t.Zone, TTL: t.TTL, Folders: t.Folders, MaxLag: t.MaxLag.D(), MaxSwitchesPerDay: t.MaxSwitchesPerDay,
 		Probe:    t.Probe.build(doc, key+".probe", t.Name),
 		Failback: t.Failback.build(doc, key+".failback"),
+		Opinion:  t.Opinion.build(doc, key+".opinion"),
 	}
 	s.StandbyAddress = doc.Address(key+".standby.address", t.Standby.Address, strictconf.URLPort(s.Probe.Target.URL))
 	for i, server := range t.NameServers {
@@ -83,7 +84,7 @@ func (t *probeTable) build(doc *strictconf.Doc, key, site string) Probe {
 	}
 	doc.OptionalPath(key+".ca_file", t.CAFile)
 	return Probe{
-		Target: probe.Target{URL: u, Timeout: t.Timeout.D(), Status: t.Status, Body: t.body(doc, key+".body")},
+		Target: probe.Target{URL: u, Timeout: t.Timeout.D(), Status: t.Status, Body: t.body(doc, key+".body"), FollowRedirects: t.Follow},
 		Prod:   t.prod(doc, key+".prod"), Interval: t.Interval.D(), Failures: t.Failures, Successes: t.Successes,
 		Strikes: t.Strikes, Forgive: t.Forgive, CAFile: t.CAFile,
 	}

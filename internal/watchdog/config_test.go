@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"releve/internal/failover"
 	"releve/internal/probe"
 	"releve/internal/publicip"
 	"releve/internal/strictconf"
@@ -115,12 +116,18 @@ strikes = 0
 forgive = 12
 status = [200]
 body = ""
+follow_redirects = false
 ca_file = ""
 [site.standby]
 address = "127.0.0.1:443"
 [site.failback]
 mode = "manual"
 stay = "10m"
+[site.opinion]
+mode = "off"
+url = "https://api.globalping.io"
+points = 5
+timeout = "15s"
 [ovh]
 endpoint = "ovh-eu"
 ca_file = ""
@@ -163,6 +170,10 @@ func TestConfigValues(t *testing.T) {
 	}
 	if p := with("prod =", `body = "(?i)welcome"`).Sites[0].Probe; p.Target.Body == nil || !p.Target.Body.MatchString("You are WELCOME") {
 		t.Errorf("body: %v", p.Target.Body)
+	}
+	if s := with("[ovh]", "[site.opinion]\nmode = 'prefer'").Sites[0]; s.Opinion.Mode != failover.OutsidePrefer || s.Opinion.Outside.Base.String() != probe.DefaultOutside ||
+		s.Opinion.Outside.Points != 5 || s.Opinion.Outside.Timeout != 15*time.Second {
+		t.Errorf("opinion: %+v", s.Opinion)
 	}
 	for text, want := range map[string][2]int{"": {0, 0}, "strikes = 10": {10, 12}, "strikes = 5\nforgive = 3": {5, 3}, "forgive = 3": {0, 0}} {
 		if p := with("prod =", text).Sites[0].Probe; [2]int{p.Strikes, p.Forgive} != want {

@@ -195,6 +195,7 @@ func policyOf(c Site) failover.Policy {
 		Failures: c.Probe.Failures, Successes: c.Probe.Successes, Strikes: c.Probe.Strikes, Forgive: c.Probe.Forgive, Prod: c.Probe.Prod, TTL: c.TTL,
 		Auto: c.Failback.Auto, Stay: c.Failback.Stay, MaxPerDay: c.MaxSwitchesPerDay,
 		Fresh: 2*c.Probe.Interval + c.Probe.Target.Timeout, Gap: max(silence, 5*c.Probe.Interval),
+		Outside: c.Opinion.Mode, OutsideWait: outsideWait(c),
 		StandbyGrace: min(standbyGrace, 24*c.Probe.Interval),
 	}
 }
@@ -211,7 +212,7 @@ func (w *watchdog) newSite(c Site, reader zone) (*site, error) {
 		log: w.log.With("site", c.Name), now: w.now, store: w.store, home: w.home, uplink: w.uplink,
 		reader: reader, zone: writer, tell: w.outbox.Post, alarms: w.alarms, delays: w.delays, deadman: w.deadman, metrics: newSiteMetrics(),
 		inbox: make(chan func(*failover.Observation)), orders: make(chan order, 1),
-		asked: make(chan struct{}, 1), reread: make(chan struct{}, 1),
+		asked: make(chan struct{}, 1), askOthers: make(chan struct{}, 1), reread: make(chan struct{}, 1),
 		control: w.cfg.Replica.Control, word: w.word.news, returns: unasked(c),
 	}
 	if s.target.Roots, err = rootsWith(c.Probe.CAFile); err != nil {
@@ -242,6 +243,7 @@ func (s *site) tasks() []daemon.Task {
 	return []daemon.Task{
 		task("decide", s.loop), task("probe", s.rounds), task("standby", s.watchStandby),
 		task("zone", s.readZone), task("write", s.write), task("credential", s.watchCredential),
+		task("opinion", s.watchOutside),
 	}
 }
 

@@ -4,7 +4,7 @@
 // words into each other's, and logs.
 //
 // Read daemon.go for the daemon as a whole and site.go for the loop of one site, which is the pipeline: what round.go,
-// standby.go, reader.go and home.go have seen goes to [failover.Next], its state goes to disk (store.go), and what it
+// standby.go, opinion.go, reader.go and home.go have seen goes to [failover.Next], its state goes to disk (store.go), and what it
 // wants done goes to writer.go and messages.go. hook.go stands beside it. Only the loop touches the state, so that nothing needs a lock to be
 // decided; before every write writer.go asks it once more, with what the zone holds at that moment.
 //

@@ -46,6 +46,9 @@ func (s *site) message(n failover.Notice) notify.Message {
 		}
 	case failover.EventCannotSwitch:
 		m.Subject = name + ": prod is down AND the standby cannot take over"
+		if s.cfg.Opinion.Mode != failover.OutsideOff && s.standby.Ready() {
+			m.Subject = name + ": prod does not answer here, and the name was not moved"
+		}
 		text = []string{
 			s.downSince(s.state.DownSince),
 			"The name was not moved, because " + n.Why + ".",

@@ -17,10 +17,11 @@ type siteMetrics struct {
 	rounds   int
 	failures map[[2]string]int // by address and reason
 	switches map[[2]string]int // by direction and trigger
+	opinions map[failover.Verdict]int
 }
 
 func newSiteMetrics() *siteMetrics {
-	return &siteMetrics{failures: map[[2]string]int{}, switches: map[[2]string]int{}}
+	return &siteMetrics{failures: map[[2]string]int{}, switches: map[[2]string]int{}, opinions: map[failover.Verdict]int{}}
 }
 
 func (m *siteMetrics) probed(r round) {
@@ -32,6 +33,12 @@ func (m *siteMetrics) probed(r round) {
 			m.failures[[2]string{addr.String(), string(res.Reason)}]++
 		}
 	}
+}
+
+func (m *siteMetrics) asked(v failover.Verdict) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.opinions[v]++
 }
 
 func (m *siteMetrics) count() int {
@@ -155,6 +162,9 @@ func (m *siteMetrics) write(out *report.Metrics, name string) {
 	out.Counter("watchdog_probe_rounds_total", "Looks at prod.", float64(m.rounds), "site", name)
 	for k, n := range m.failures {
 		out.Counter("watchdog_probe_failures_total", "Probes that failed, by reason.", float64(n), "site", name, "target", k[0], "reason", k[1])
+	}
+	for v, n := range m.opinions {
+		out.Counter("watchdog_opinions_total", "Times that others were asked what they see of prod.", float64(n), "site", name, "verdict", string(v))
 	}
 	for k, n := range m.switches {
 		out.Counter("watchdog_switches_total", "Switches published.", float64(n), "site", name, "direction", k[0], "trigger", k[1])

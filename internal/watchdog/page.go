@@ -52,6 +52,9 @@ func siteSection(s siteStatus, now time.Time) report.Section {
 		}
 		rows = append(rows, row("Prod "+p.Address, text, "", good(p.OK)))
 	}
+	if s.Opinion != nil {
+		rows = append(rows, row("Others see", s.Opinion.text(now), "", report.Plain))
+	}
 	for _, rec := range s.Records {
 		rows = append(rows, row("Zone", fmt.Sprintf("%s %s", rec.Type, rec.Target), fmt.Sprintf("TTL %d", rec.TTL), report.Plain))
 	}

@@ -152,6 +152,9 @@ func (s siteStatus) print(out io.Writer, now time.Time) {
 		}
 		fmt.Fprintf(w, "  prod %s\t%s\n", p.Address, text)
 	}
+	if s.Opinion != nil {
+		fmt.Fprintf(w, "  others see\t%s\n", s.Opinion.text(now))
+	}
 	for _, c := range s.Ready {
 		fmt.Fprintf(w, "  standby: %s\t%s %s\n", c.Name, tick(c.OK), cmp.Or(c.Why, "good"))
 	}

@@ -35,18 +35,20 @@ type site struct {
 	deadman  *notify.Deadman
 	metrics  *siteMetrics
 
-	inbox   chan func(*failover.Observation)
-	orders  chan order    // for the writer
-	asked   chan struct{} // the standby's readiness is wanted now
-	reread  chan struct{} // the zone is to be read now
-	damage  string        // what was wrong with the state file at start, if anything
-	started bool          // the first round has been seen
-	control string        // the folder where the agent leaves word; "" = none
-	word    chan<- struct{}
+	inbox     chan func(*failover.Observation)
+	orders    chan order    // for the writer
+	asked     chan struct{} // the standby's readiness is wanted now
+	askOthers chan struct{} // what others see of prod is wanted
+	reread    chan struct{} // the zone is to be read now
+	damage    string        // what was wrong with the state file at start, if anything
+	started   bool          // the first round has been seen
+	control   string        // the folder where the agent leaves word; "" = none
+	word      chan<- struct{}
 
 	// The loop's own.
 	state   failover.State
 	standby failover.Readiness
+	opinion failover.Opinion // what others see of prod
 	returns []failover.Check // what prod must pass before it gets the name back unasked
 	unsaved error            // why the state in memory is not the one on disk
 	untold  error            // why a notice has not been taken by the messenger
@@ -63,7 +65,9 @@ type siteView struct {
 	State   failover.State
 	Standby failover.Readiness
 	Return  []failover.Check
-	Awaited []string     // what an automatic fail-back waits for
+	Awaited []string // what an automatic fail-back waits for
+	Opinion failover.Opinion
+	Blocked string       // what keeps the name from going to the standby
 	Answer  probe.Result // of the standby
 	Round   round
 	Records failover.Records // as last read
@@ -130,7 +134,7 @@ func (s *site) call(ctx context.Context, f func(failover.Observation)) error {
 
 // observe is what is known.
 func (s *site) observe() failover.Observation {
-	return failover.Observation{Time: s.now(), Standby: s.standby, Return: s.returns, Home: s.homeAddrs()}
+	return failover.Observation{Time: s.now(), Standby: s.standby, Return: s.returns, Outside: s.opinion, Home: s.homeAddrs()}
 }
 
 // homeAddrs are the addresses that the zone would be given.
@@ -207,6 +211,8 @@ func (s *site) act(todo []failover.Action) (told []string) {
 			in = a.Intent
 		case failover.Ask:
 			hurry(s.asked)
+		case failover.AskOutside:
+			hurry(s.askOthers)
 		case failover.Tell:
 			m := s.message(a.Notice)
 			s.lasting(a.Notice, m)
@@ -242,9 +248,10 @@ func hurry(c chan<- struct{}) {
 
 // publish lets others see.
 func (s *site) publish() {
-	awaited := s.state.Awaited(s.observe(), s.policy)
+	o := s.observe()
+	awaited, blocked := s.state.Awaited(o, s.policy), s.state.Blocked(o, s.policy)
 	s.set(func(v *siteView) {
-		v.Return, v.Awaited = s.returns, awaited
+		v.Return, v.Awaited, v.Opinion, v.Blocked = s.returns, awaited, s.opinion, blocked
 		v.State, v.Standby, v.Unsaved, v.Untold = s.state, s.standby, s.unsaved, s.untold
 	})
 	if serves := standbyServes(s.state); serves != s.serves {

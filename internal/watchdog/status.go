@@ -1,6 +1,7 @@
 package watchdog
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -45,6 +46,7 @@ type siteStatus struct {
 	Ready       []failover.Check `json:"ready"`
 	Return      []failover.Check `json:"return"`  // what prod must pass before it gets the name back unasked
 	Awaited     []string         `json:"awaited"` // what an automatic fail-back waits for
+	Opinion     *opinionStatus   `json:"opinion"` // what others see of prod; null = nobody is asked
 	LastSwitch  *switchStatus    `json:"last_switch"`
 	UnderWay    *switchStatus    `json:"under_way"` // what the zone is being made to hold, until it is published
 	Term        int              `json:"term"`
@@ -195,6 +197,7 @@ func (s *site) status(v siteView) siteStatus {
 	if out.Ready == nil {
 		out.Ready = []failover.Check{}
 	}
+	out.Opinion = s.opinionStatus(v)
 	if st.Goal == failover.Standby {
 		out.Return, out.Awaited = v.Return, v.Awaited
 	}
@@ -232,11 +235,11 @@ func (s *site) problems(v siteView, bad func(report.State, string, ...any)) {
 		}
 		bad(report.Failing, "%s: the name is being pointed at the standby%s", name, err)
 	case st.Goal == failover.Prod && st.Verdict == failover.Down && st.Alarms[failover.EventCannotSwitch]:
-		why := v.Standby.Why()
+		why := v.Blocked
 		if st.Alarms[failover.EventForeignRecords] {
 			why = "the zone is not as we know it"
 		}
-		bad(report.Failing, "%s: prod is down and the standby cannot take over: %s", name, why)
+		bad(report.Failing, "%s: prod is down and the name was not moved: %s", name, cmp.Or(why, "it is being looked into"))
 	case st.Phase == failover.Failing && st.Verdict == failover.Down:
 		bad(report.Degraded, "%s: prod does not answer, %d of %d times so far: %s", name, st.Failures, s.policy.Failures, s.why())
 	case st.Phase == failover.Failing && st.Verdict == failover.Up:
