@@ -166,6 +166,8 @@ type Outcome struct {
 	Failed []Failure
 	// Again are paths whose source changed or vanished under our hands: they have to be compared anew.
 	Again []string
+	// Unsettled are those of them that changed each time they were read.
+	Unsettled []string
 	// Apart are names that could not be made hard links and are files of their own, of the same content.
 	Apart []string
 	// Stale: the replica is not what it was known to be.

@@ -87,7 +87,10 @@ func (b *batch) placed(p string, e tree.Entry) {
 // fail notes that p stays as it was on the replica. The caller holds b.mu.
 func (b *batch) fail(p string, err error) {
 	switch {
-	case errors.Is(err, ErrUnsettled), errors.Is(err, ErrInterrupted),
+	case errors.Is(err, ErrUnsettled):
+		b.out.Again = append(b.out.Again, p)
+		b.out.Unsettled = append(b.out.Unsettled, p)
+	case errors.Is(err, ErrInterrupted),
 		errors.Is(err, ErrSource) && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, tree.ErrNotRegular)):
 		b.out.Again = append(b.out.Again, p)
 	case !errors.Is(err, ErrSource) && errors.Is(err, fs.ErrNotExist):

@@ -68,8 +68,10 @@ func (b *batch) narrowed() narrowing {
 		narrow(unmoved(put.Path), put.Entry)
 	}
 	for _, put := range b.plan.Files {
-		if from := unmoved(put.Path); from != put.Path { // its old version comes along with its directory
-			narrow(from, put.Entry)
+		for _, name := range put.Names() {
+			if from := unmoved(name); from != name { // its old version comes along with its directory
+				narrow(from, put.Entry)
+			}
 		}
 	}
 	return n

@@ -128,6 +128,9 @@ func (e *engine) aside(r *push.Replica, p plan.Plan) (plan.Plan, []plan.Put) {
 func (e *engine) takeCarried(r *push.Replica) error {
 	for _, g := range e.carrier.take() {
 		path, names := g.put.Path, g.put.Names()
+		for _, name := range names {
+			delete(e.todo.throttle.full, name) // it is not kept waiting once it has been sent
+		}
 		switch {
 		case g.err == nil:
 			r.Expect(path, g.carried)

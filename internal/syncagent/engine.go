@@ -63,6 +63,7 @@ type engine struct {
 	todo       todo
 	looked     time.Time        // when the last round began to look at the source
 	failed     map[string]error // by path, since it was last tried
+	unsettled  map[string]int   // how often in turn a file has changed while it was read
 
 	done progressCount // of the push under way
 	wake chan struct{} // an approval is waiting, or a large file has arrived
@@ -82,10 +83,10 @@ func newEngine(f Folder, l *link, stateDir, id string, log *slog.Logger) *engine
 		blocks: blockStore{filepath.Join(stateDir, "blocks-"+f.Name+"-"+l.backup.Name), log.With("folder", f.Name, "backup", l.backup.Name)},
 		id:     id,
 		pace:   normalPace(),
-		failed: map[string]error{},
-		guard:  guard{limits: plan.Limits{Count: f.MaxDelete, Percent: f.MaxDeletePercent}},
-		wake:   make(chan struct{}, 1),
-		beat:   func() {},
+		failed: map[string]error{}, unsettled: map[string]int{},
+		guard: guard{limits: plan.Limits{Count: f.MaxDelete, Percent: f.MaxDeletePercent}},
+		wake:  make(chan struct{}, 1),
+		beat:  func() {},
 	}
 	e.status = folderStatus{name: f.Name, backup: l.backup.Name, state: stateWaiting, since: time.Now()}
 	return e

@@ -16,6 +16,7 @@ import (
 // round compares what is due and carries the plan out: read, plan, guard, push.
 func (e *engine) round(ctx context.Context, r *push.Replica) error {
 	now := time.Now()
+	e.todo.holdBack(now, e.sameFile)
 	scope, reason, busy := e.todo.take(now)
 	if e.full.IsZero() {
 		scope = plan.Scope{All: true}
@@ -96,6 +97,12 @@ func (e *engine) apply(ctx context.Context, r *push.Replica, p plan.Plan) error 
 	}
 	e.notices.linked(p, out)
 	e.report(out, time.Since(began))
+	e.restless(p, out.Unsettled)
+	for _, put := range p.Files {
+		for _, name := range put.Names() {
+			e.todo.throttle.sent(name, put.Entry.Size, began)
+		}
+	}
 	switch {
 	case len(out.Failed) > 0:
 		e.todo.later(time.Now(), failedPaths(out), e.pace.fail, e.pace.failMax)

@@ -25,6 +25,9 @@ type todo struct {
 	idle      []string
 	idleAt    time.Time
 	idlePause time.Duration
+
+	throttle throttle
+	slow     map[string]time.Time // what changes too often, and when its turn comes
 }
 
 func (t *todo) everything() { t.scope = plan.Scope{All: true} }
@@ -84,17 +87,31 @@ func (t *todo) calm() {
 
 // due reports whether there is anything to compare at the time now.
 func (t *todo) due(now time.Time) bool {
-	return t.scope.All || len(t.scope.Paths)+len(t.scope.Subtrees) > 0 || t.retryDue(now) || t.idleDue(now)
+	return t.scope.All || len(t.scope.Paths)+len(t.scope.Subtrees) > 0 || t.retryDue(now) || t.idleDue(now) || t.slowDue(now)
 }
 
 func (t *todo) retryDue(now time.Time) bool { return !t.retryAt.IsZero() && !now.Before(t.retryAt) }
 
 func (t *todo) idleDue(now time.Time) bool { return !t.idleAt.IsZero() && !now.Before(t.idleAt) }
 
+func (t *todo) slowDue(now time.Time) bool {
+	for _, at := range t.slow {
+		if !now.Before(at) {
+			return true
+		}
+	}
+	return false
+}
+
 // next is when something falls due by itself, at the latest at limit.
 func (t *todo) next(limit time.Time) time.Time {
 	for _, at := range []time.Time{t.retryAt, t.idleAt} {
 		if !at.IsZero() && at.Before(limit) {
+			limit = at
+		}
+	}
+	for _, at := range t.slow {
+		if at.Before(limit) {
 			limit = at
 		}
 	}
@@ -117,6 +134,7 @@ func (t *todo) take(now time.Time) (scope plan.Scope, reason string, busy map[st
 	t.scope, t.reason, t.busy = plan.Scope{}, "", nil
 	if scope.All {
 		scope.Paths, scope.Subtrees = nil, nil
+		clear(t.slow)
 	}
 	slices.Sort(scope.Paths)
 	scope.Paths = slices.Compact(scope.Paths)
@@ -125,5 +143,5 @@ func (t *todo) take(now time.Time) (scope plan.Scope, reason string, busy map[st
 
 // pending is how many paths are waiting.
 func (t *todo) pending() int {
-	return len(t.scope.Paths) + len(t.scope.Subtrees) + len(t.retry.Paths) + len(t.retry.Subtrees)
+	return len(t.scope.Paths) + len(t.scope.Subtrees) + len(t.retry.Paths) + len(t.retry.Subtrees) + len(t.slow)
 }

@@ -15,6 +15,8 @@ const (
 	longestLook  = 200 * time.Millisecond // the time it has been written for, an eighth of it, up to this
 	lookShare    = 8
 	unlinkGrace  = 10 * time.Millisecond // for "unlink, then create again", as git, tar and install replace files
+	cheapSize    = 1 << 20               // up to which a file that is being written all the time goes out more often,
+	cheapShare   = 5                     // by so much
 	longestStay  = 5 * time.Minute       // between two looks at a file that went out while it was being written, and stays open
 )
 
@@ -101,7 +103,7 @@ func (j *judge) one(root *os.Root, now time.Time, path string, m *mark) (ready b
 	case writerThere:
 		due = now.Add(min(max(now.Sub(m.first)/lookShare, shortestLook), longestLook))
 	}
-	due = earlier(due, m.first.Add(j.maxWait))
+	due = earlier(due, m.first.Add(j.longest(fi.Size())))
 	if due.After(now) {
 		m.busy = true
 		m.sent = sent
@@ -118,9 +120,17 @@ func (j *judge) one(root *os.Root, now time.Time, path string, m *mark) (ready b
 	return true, time.Time{}
 }
 
+// longest is how long a file of that size is kept back while it is being written.
+func (j *judge) longest(size int64) time.Duration {
+	if size <= cheapSize {
+		return j.maxWait / cheapShare
+	}
+	return j.maxWait
+}
+
 // stay arranges that a file which goes out in the middle of being written is looked at again.
 func (j *judge) stay(now time.Time, m *mark, before, is *stamp) {
-	is.since = j.maxWait
+	is.since = j.longest(is.size)
 	if before != nil && before.same(is) {
 		is.since = min(2*before.since, longestStay)
 	}

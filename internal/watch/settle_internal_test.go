@@ -23,7 +23,12 @@ func newJudge(is writer) *judge {
 
 func TestVerdicts(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("x"), 0o600); err != nil {
+	for _, name := range []string{"file", "small"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Truncate(filepath.Join(dir, "file"), cheapSize+1); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Symlink("nowhere", filepath.Join(dir, "link")); err != nil {
@@ -50,6 +55,8 @@ func TestVerdicts(t *testing.T) {
 		{"being written for 5 s", "file", written, 5 * time.Second, 0, writerThere, verdict{after: longestLook}},
 		{"being written for 9.9 s", "file", written, 9900 * ms, 0, writerThere, verdict{after: 100 * ms}},
 		{"being written for 10 s", "file", written, 10 * time.Second, 0, writerThere, verdict{ready: true}},
+		{"small, being written for 1.9 s", "small", written, 1900 * ms, 0, writerThere, verdict{after: 100 * ms}},
+		{"small, being written for 2 s", "small", written, 2 * time.Second, 0, writerThere, verdict{ready: true}},
 		{"who knows", "file", written, 30 * ms, 20 * ms, writerUnknown, verdict{after: 80 * ms}},
 		{"who knows, left alone", "file", written, time.Second, 100 * ms, writerUnknown, verdict{ready: true}},
 		{"who knows, changing for 10 s", "file", written, 10 * time.Second, 0, writerUnknown, verdict{ready: true}},
@@ -93,7 +100,7 @@ func TestStayingOpen(t *testing.T) {
 	if ready, _ := j.one(root, now, "file", m); !ready {
 		t.Fatal("it does not go out after maxWait")
 	}
-	for _, want := range []time.Duration{10, 20, 40, 80, 160, 300, 300} {
+	for _, want := range []time.Duration{2, 4, 8, 16, 32, 64, 128, 256, 300, 300} {
 		if got := m.due.Sub(now); got != want*time.Second {
 			t.Errorf("looked at after %v, want %v", got, want*time.Second)
 		}

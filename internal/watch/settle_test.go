@@ -78,7 +78,7 @@ func TestGrowingLogGoesOutAtABoundedRate(t *testing.T) {
 			root := folder(t)
 			leases(t, root)
 			const maxWait = 100 * time.Millisecond
-			w := follow(t, watch.Config{Root: root, MaxWait: maxWait, Settle: time.Minute}, trick)
+			w := follow(t, watch.Config{Root: root, MaxWait: 5 * maxWait, Settle: time.Minute}, trick)
 			f, err := os.Create(filepath.Join(root, "log"))
 			must(t, err)
 			defer f.Close()
