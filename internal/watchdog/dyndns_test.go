@@ -48,6 +48,15 @@ func TestDynDNS(t *testing.T) {
 	w := dynWorld(t, atBastion("TXT", `"the house"`, 0))
 	w.ovh.Change(func(o *ovhworld.Options) { o.PublishDelay = time.Second })
 	stop := w.start()
+	w.until("in sync", func(st status) bool {
+		if st.DynDNS == nil || st.DynDNS.State != "in_sync" {
+			return false
+		}
+		if got := w.servedAt("home"); !strings.Contains(got, atHome1) {
+			t.Errorf("in sync before the name servers serve it: %s", got)
+		}
+		return true
+	})
 	w.leads(atHome1 + `, TXT "the house" 3600`)
 	w.ready()
 	began := time.Now()
@@ -131,6 +140,22 @@ func TestDynDNSLeavesTheOtherFamily(t *testing.T) {
 	w.leads(atHome1 + ", AAAA 2a01:cb00::22 300")
 	w.moveHome(home2)
 	w.leads(atHome2 + ", AAAA 2a01:cb00::22 300")
+}
+
+// TestDynDNSKnowsWhatItFound: home's address stood there already, and was never written by us; it is ours all the same
+// when home has moved while nobody looked.
+func TestDynDNSKnowsWhatItFound(t *testing.T) {
+	t.Parallel()
+	w := dynWorld(t, atBastion("A", home1, 60))
+	stop := w.start()
+	w.leads(atHome1)
+	stop()
+	if got := w.ovh.Effects(); len(got) > 0 {
+		t.Errorf("there was nothing to do, and done: %q", got)
+	}
+	w.moveHome(home2)
+	w.start()
+	w.leads(atHome2)
 }
 
 // TestDynDNSKeepsWhatItHas while home's address is not known, or not agreed on.
