@@ -24,6 +24,16 @@ func TestPromise(t *testing.T) {
 	}
 }
 
+// TestHomeIsFollowedInAMinute: while the standby serves, home's address is asked for every pace, for three seconds at
+// most, and written in the time that OVH is given; test/e2e measures it.
+func TestHomeIsFollowedInAMinute(t *testing.T) {
+	for _, interval := range []time.Duration{100 * time.Millisecond, time.Second, 5 * time.Second, time.Minute, time.Hour} {
+		if took := pace(interval) + 3*time.Second + apiBudget; took > time.Minute {
+			t.Errorf("with a probe every %s: %s", interval, took)
+		}
+	}
+}
+
 func TestBudget(t *testing.T) {
 	p := Probe{Target: probe.Target{Timeout: 2 * time.Second}, Interval: 5 * time.Second, Failures: 5}
 	for _, c := range []struct {
