@@ -46,6 +46,8 @@ type batch struct {
 	junk   []string // temporary names that could not be put in place
 	locked []locked // directories that were opened and have to be shut again
 
+	trashless error // why there is no trash for the present flight
+
 	spread   bool              // the bytes are worth further connections
 	further  []*sftpipe.Client // those, as soon as there are any
 	giveBack func()
@@ -75,11 +77,13 @@ func (b *batch) arrange(ctx context.Context) error {
 // arrange and settle phases only, where nothing else is under way.
 func (b *batch) trashFirst(steps []step) []step {
 	reqs, first := b.r.trash.flush()
+	mkdirs := len(reqs)
 	if root, ok := b.known.Get("."); ok && first {
 		// Making the trash has changed the target's time, and nothing of the plan need set it again.
 		reqs = append(reqs, sftpipe.Setstat(b.r.target, timesOf(root)))
 	}
-	return append([]step{{reqs: reqs, done: func([]error) {}}}, steps...)
+	made := func(errs []error) { b.trashless = b.r.trash.flown(errs[:mkdirs], first) }
+	return append([]step{{reqs: reqs, done: made}}, steps...)
 }
 
 // mkdirStep makes a directory in place. Nobody else may look in before it has its own mode, which comes last.
@@ -381,6 +385,9 @@ func (b *batch) deleteStep(del plan.Delete) step {
 		// "No such file" may be said of the path, which then is gone already, or of the trash: somebody else has been
 		// at work, and the replica is looked at again.
 		if err := errs[len(errs)-1]; err != nil {
+			if b.trashless != nil && errors.Is(err, fs.ErrNotExist) {
+				err = b.trashless
+			}
 			b.fail(del.Path, fmt.Errorf("move to the trash: %w", err))
 			return
 		}

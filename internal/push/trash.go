@@ -126,6 +126,28 @@ func (t *trash) flush() (reqs []sftpipe.Request, first bool) {
 	return reqs, first
 }
 
+// flown is told how the requests of flush ended; first is what it said. It returns why there is no trash, nil if there is
+// one: then what was to be made will have to be made anew.
+func (t *trash) flown(errs []error, first bool) error {
+	var none, cause error
+	for i, err := range errs {
+		switch {
+		case err == nil:
+		case !errors.Is(err, fs.ErrNotExist):
+			if cause = err; i > 0 || !first { // the trash itself may have been there before
+				none = err
+			}
+		case cause != nil:
+			none = cause
+		}
+	}
+	if none != nil {
+		t.rooted, t.flushed = false, false
+		t.turn()
+	}
+	return none
+}
+
 // Prune removes what has lain in the trash for longer than it is to be kept. It works through the trash oldest first
 // and can be interrupted at any point.
 func (r *Replica) Prune(ctx context.Context, now time.Time) error {

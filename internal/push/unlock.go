@@ -115,6 +115,10 @@ func (b *batch) lastSteps() []step {
 	planned, movedTo := map[string]bool{}, b.movedTo()
 	for _, put := range b.plan.Attrs {
 		planned[put.Path] = true
+		// Where a directory could not be put in its place, what lies there keeps its own: it may be a file that is private.
+		if e, ok := b.known.Get(put.Path); !ok || e.Type != put.Entry.Type {
+			continue
+		}
 		s := b.attrStep(put)
 		s.path = put.Path
 		steps = append(steps, s)

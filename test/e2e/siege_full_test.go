@@ -41,8 +41,21 @@ func (f filler) fill(leave int64) error {
 	return out.Truncate(max(0, fi.Size()-leave))
 }
 
+// fillNames takes all the names there are, and leaves the room.
+func (f filler) fillNames() error {
+	dir := filepath.Join(f.dir, "names")
+	err := os.Mkdir(dir, 0o755)
+	for n := 0; err == nil; n++ {
+		err = os.WriteFile(filepath.Join(dir, fmt.Sprint(n)), nil, 0o644)
+	}
+	if errors.Is(err, unix.ENOSPC) {
+		return nil
+	}
+	return err
+}
+
 func (f filler) free() error {
-	return os.RemoveAll(filepath.Join(f.dir, "filler"))
+	return errors.Join(os.RemoveAll(filepath.Join(f.dir, "filler")), os.RemoveAll(filepath.Join(f.dir, "names")))
 }
 
 // small is a siege whose replica lies on a small disk, and somebody else who has files there.
@@ -118,4 +131,34 @@ func TestSiegeFullDisk(t *testing.T) {
 		t.Logf("filled up and freed %d times in the midst of changes, into which %d files ran: settled after %v", n,
 			refused()-before, took.Round(time.Millisecond))
 	}
+}
+
+// TestSiegeNoNames: there is room on the replica's disk, but not for one more file.
+func TestSiegeNoNames(t *testing.T) {
+	t.Parallel()
+	s, other := smallDisk(t)
+	check(t, other.fillNames())
+	s.change(t, 300)
+	s.namesFull(t)
+	s.toldOnce(t)
+	check(t, other.free())
+	took := s.settles(t, 60*time.Second)
+	t.Logf("settled %v after there was room", took.Round(time.Millisecond))
+}
+
+// TestSiegeFileTooLarge: a file that does not fit on the replica's disk keeps nothing else away.
+func TestSiegeFileTooLarge(t *testing.T) {
+	t.Parallel()
+	s, _ := smallDisk(t)
+	check(t, s.tree.create("too-large", 80<<20))
+	s.namesFull(t)
+	check(t, s.tree.create("small", 100))
+	eventually(t, 15*time.Second, 100*time.Millisecond, func() (bool, string) {
+		_, err := os.Stat(filepath.Join(s.replica, "small"))
+		return err == nil, "what fits does not arrive beside what does not"
+	})
+	s.toldOnce(t)
+	check(t, os.Remove(filepath.Join(s.source, "too-large")))
+	took := s.settles(t, 60*time.Second)
+	t.Logf("settled %v after it was gone", took.Round(time.Millisecond))
 }
