@@ -66,6 +66,13 @@ func smallDisk(t *testing.T) (*siege, filler) {
 	return newSiege(t, p, 60, 800, `keep = "0"`), filler{filepath.Dir(p.replica)}
 }
 
+// large has a file appear at once: nobody who writes one for seconds would expect it not to be seen before it is whole.
+func (s *siege) large(t *testing.T, name string, size int) {
+	t.Helper()
+	write(t, s.path(name), string(content(s.r, 0o644, size)), 0o644)
+	check(t, os.Rename(s.path(name), filepath.Join(s.source, name)))
+}
+
 // namesFull waits until the status names what is wrong.
 func (p *pair) namesFull(t *testing.T) {
 	t.Helper()
@@ -83,7 +90,7 @@ func (p *pair) namesFull(t *testing.T) {
 // toldOnce wants the owner to be told of a full disk, and not again while it stays full.
 func (p *pair) toldOnce(t *testing.T) {
 	t.Helper()
-	eventually(t, 15*time.Second, 100*time.Millisecond, func() (bool, string) {
+	eventually(t, time.Minute, 100*time.Millisecond, func() (bool, string) {
 		return p.told("replica_full") > 0, "the owner was not told that the disk is full"
 	})
 	<-time.After(11 * time.Second) // two more looks of the alarms
@@ -107,7 +114,7 @@ func TestSiegeFullDisk(t *testing.T) {
 	s, other := smallDisk(t)
 	check(t, other.fill(0))
 	s.change(t, 300)
-	check(t, s.tree.create("several-megabytes", 3<<20))
+	s.large(t, "several-megabytes", 3<<20)
 	s.namesFull(t)
 	s.toldOnce(t)
 	check(t, other.free())
@@ -150,7 +157,7 @@ func TestSiegeNoNames(t *testing.T) {
 func TestSiegeFileTooLarge(t *testing.T) {
 	t.Parallel()
 	s, _ := smallDisk(t)
-	check(t, s.tree.create("too-large", 80<<20))
+	s.large(t, "too-large", 80<<20)
 	s.namesFull(t)
 	check(t, s.tree.create("small", 100))
 	eventually(t, 15*time.Second, 100*time.Millisecond, func() (bool, string) {

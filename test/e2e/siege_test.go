@@ -111,10 +111,15 @@ func (s *siege) between(low, high float64) float64 {
 	return math.Exp(math.Log(low) + s.r.Float64()*math.Log(high/low))
 }
 
-// moment waits for a random one: until so many bytes have gone over the WAN. That of few lies in a handshake, that of
-// more in a listing, that of many in an upload or after it. Where nothing moves, it comes after a while by itself.
+// moment waits for a random one: until so many bytes have gone over the WAN. Half of them lie in a handshake or a listing,
+// whatever their length, the others in an upload, the renames after it, or later still. Where nothing moves, it comes after
+// a while by itself.
 func (s *siege) moment() {
 	const patience = 5 * time.Second
+	bytes := int64(s.between(300, 1e6))
+	if s.r.IntN(2) > 0 {
+		bytes = 500_000 + s.r.Int64N(6_000_000)
+	}
 	if s.lab == nil {
 		<-time.After(time.Duration(s.r.Float64() * float64(patience)))
 		return
@@ -123,7 +128,7 @@ func (s *siege) moment() {
 		up, down := s.lab.WAN.Bytes()
 		return up + down
 	}
-	until := carried() + int64(s.between(300, 6e6))
+	until := carried() + bytes
 	late := time.After(patience)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
