@@ -1,6 +1,8 @@
 package push_test
 
 import (
+	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -14,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"releve/internal/plan"
 	"releve/internal/push"
 	"releve/pkg/sftpipe"
 	"releve/test/sshworld"
@@ -51,10 +54,11 @@ func (c *counting) Write(p []byte) (int, error) {
 // deltaWorld is a world of which the server is in this process, and breaks as fault says.
 type deltaWorld struct {
 	*world
-	conn  *counting
-	shelf *shelf
-	mu    sync.Mutex
-	fault func(op, path string) error
+	conn   *counting
+	client *sftpipe.Client
+	shelf  *shelf
+	mu     sync.Mutex
+	fault  func(op, path string) error
 }
 
 func newDeltaWorld(t *testing.T, without ...string) *deltaWorld {
@@ -79,6 +83,7 @@ func newDeltaWorld(t *testing.T, without ...string) *deltaWorld {
 	})
 	client, err := sftpipe.NewClient(t.Context(), d.conn)
 	must(t, err)
+	d.client = client
 	t.Cleanup(func() {
 		client.Close()
 		served.Wait()
@@ -148,6 +153,8 @@ func TestDeltaSendsLittle(t *testing.T) {
 		{"appended", func() { edit(t, d.large(), size, make([]byte, block)) }, 2 * block},
 		{"appended again", func() { edit(t, d.large(), size+block, []byte("more")) }, 2 * block},
 		{"cut off", func() { must(t, os.Truncate(d.large(), size-1000)) }, 2 * block},
+		{"cut off where a block ends", func() { must(t, os.Truncate(d.large(), size-3*block)) }, block / 8},
+		{"as long as before", func() { must(t, os.Truncate(d.large(), size-1000)) }, 4 * block},
 		{"first and last byte", func() {
 			edit(t, d.large(), 0, []byte("x"))
 			edit(t, d.large(), size-1001, []byte("x"))
@@ -355,18 +362,60 @@ func stranger(name string, off int64) error {
 	return errors.Join(err, f.Close())
 }
 
-// TestDeltaIsGivenUp: a file that has changed all over goes whole at once.
+// TestDeltaIsGivenUp: a file that has changed all over goes whole before long, over all connections there are.
 func TestDeltaIsGivenUp(t *testing.T) {
 	t.Parallel()
 	d := newDeltaWorld(t)
+	asked := 0
+	d.replica = push.New(push.Lanes{Small: d.client, More: func(_ context.Context, wait bool) ([]*sftpipe.Client, func()) {
+		if wait {
+			asked++
+		}
+		return nil, func() {}
+	}}, d.dst, "given-up", time.Hour)
+	d.replica.Remember(d.shelf)
+	must(t, d.replica.Check(t.Context()))
+	d.read(t)
 	const size = 40 << 20
 	noise(t, d.large(), size)
 	d.pushed(t)
+	asked = 0
 	noise(t, d.large(), size+1)
-	if n := d.pushed(t); n < size || n > size+size/2 {
-		t.Errorf("%d bytes", n)
+	if n := d.pushed(t); n < size || n > size+size/2 || asked != 1 {
+		t.Errorf("%d bytes, further connections asked for %d times", n, asked)
 	}
 	d.sound(t)
+}
+
+// TestCarryOfWhatHasNotChanged: a large file that is what lies in its place already needs its time set, unless something
+// else has come to lie there since.
+func TestCarryOfWhatHasNotChanged(t *testing.T) {
+	t.Parallel()
+	for _, replaced := range []bool{false, true} {
+		d := newDeltaWorld(t)
+		const size = 9 << 20
+		noise(t, d.large(), size)
+		d.pushed(t)
+		must(t, os.Chtimes(d.large(), time.Now(), time.Unix(1e9, 0)))
+		entry, err := d.root.Lstat("large")
+		must(t, err)
+		was, _ := d.known.Get("large")
+		put := plan.Put{Path: "large", Entry: entry, Old: plan.Same, Sum: was.Sum}
+		c, err := d.replica.Carry(t.Context(), d.root, put, was, func(int, int64) {})
+		must(t, err)
+		d.replica.Expect("large", c)
+		if replaced {
+			must(t, stranger(filepath.Join(d.dst, "large"), 5))
+			other, err := os.ReadFile(filepath.Join(d.dst, "large"))
+			must(t, err)
+			was.Sum = sha256.Sum256(other)
+			d.known.Set("large", was)
+		}
+		if n := d.pushed(t); replaced != (n > size) {
+			t.Errorf("replaced: %v, %d bytes", replaced, n)
+		}
+		d.sound(t)
+	}
 }
 
 // TestDeltaOfAFileThatIsWritten: a file that changes while it is read is read again, and arrives as it is at last.
