@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 
 	"releve/internal/tree"
@@ -19,6 +20,10 @@ const copyData = "copy-data"
 const (
 	// copyRun is how much of what has not changed is gathered before the server is told to copy it.
 	copyRun = 64 << 20
+	// aLittle is how much may have changed to be sent over the connection that everything else depends on, and
+	// littleWindow how much of it may be on the way there, in front of what must not wait.
+	aLittle      = 4 << 20
+	littleWindow = 512 << 10
 	// giveUp is how much may have changed, more of it than not, before the rest is not worth to be compared: the whole
 	// file goes faster over several connections than its parts over one.
 	giveUp = 16 << 20
@@ -59,26 +64,54 @@ func (r *Replica) base(was, now tree.Entry) *Blocks {
 var (
 	errSame = errors.New("nothing has changed")
 	errMuch = errors.New("most of it has changed")
+	errMore = errors.New("more than a little has changed")
 )
 
-// sendDelta writes the source file f, which is e, to a fresh name: what has not changed is copied by the server from the
-// old version that lies at path, which is known to be was and to have the block hashes old; only the rest travels. It
-// reads f once. The error is errSame if all is as it was. After an error something may lie at the name; it can be sent
-// whole then, but for errors of the source, of the connection and of the context.
-func (r *Replica) sendDelta(ctx context.Context, f *os.File, e tree.Entry, path, to string, was tree.Entry, old *Blocks, read func(int)) (*scanned, error) {
+// sendChanges is sendDelta over the connection that is there. If more than a little has changed it begins anew over a
+// further one, so that what is small does not wait.
+func (r *Replica) sendChanges(ctx context.Context, d deltaOf, read func(int)) (*scanned, error) {
+	got, err := r.sendDelta(ctx, r.lanes.Bulk, aLittle, d, read, sftpipe.WithWindow(littleWindow))
+	if !errors.Is(err, errMore) {
+		return got, err
+	}
+	read(-int(got.n))
+	r.lanes.Small.Do(ctx, sftpipe.Remove(d.to))
+	if _, err := d.file.Seek(0, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSource, err)
+	}
+	clients, done := r.lanes.more(ctx, true)
+	defer done()
+	return r.sendDelta(ctx, append(clients, r.lanes.Bulk)[0], math.MaxInt64, d, read)
+}
+
+// deltaOf is a file that has an old version on the replica.
+type deltaOf struct {
+	file *os.File
+	now  tree.Entry // what it is
+	path string     // where the old version lies
+	was  tree.Entry // and what that is known to be
+	old  *Blocks
+	to   string // where the new one shall lie
+}
+
+// sendDelta makes the new version of a file: what has not changed is copied by the server from the old one; only the rest
+// travels, over the connection c, if it is no more than limit. The source is read once. The error is errSame if all is as
+// it was. After an error something may lie at the name; the file can be sent whole then, but for errors of the source, of
+// the connection and of the context.
+func (r *Replica) sendDelta(ctx context.Context, c *sftpipe.Client, limit int64, of deltaOf, read func(int), opts ...sftpipe.UploadOption) (*scanned, error) {
 	if !acquire(ctx, r.deltas) {
 		return nil, context.Cause(ctx)
 	}
 	defer release(r.deltas)
-	level := max(old.Level, levelOf(e.Size))
-	scan := newScan(f, e.Size, level, read)
+	level := max(of.old.Level, levelOf(of.now.Size))
+	scan := newScan(of.file, of.now.Size, level, read)
 	defer scan.stop()
-	d := &delta{scan: scan, old: old.at(level), size: e.Size, differs: old.Size != e.Size}
+	d := &delta{scan: scan, old: of.old.at(level), size: of.now.Size, limit: limit, differs: of.old.Size != of.now.Size}
 
 	// Whatever can be found out before the files are open is found out while they are being opened. Nothing is copied
 	// before it is known that something has changed.
 	opened := make(chan pair, 1)
-	go func() { opened <- r.openPair(ctx, path, to, was) }() // joined below
+	go func() { opened <- openPair(ctx, c, of) }() // joined below
 	first, err := d.next()
 	p := <-opened
 	if err == nil {
@@ -95,10 +128,10 @@ func (r *Replica) sendDelta(ctx context.Context, f *os.File, e tree.Entry, path,
 		first = sftpipe.Part{}
 		return part, err
 	}
-	attrs := attrsOf(e)
+	attrs := attrsOf(of.now)
 	attrs.Has |= sftpipe.HasSize
-	attrs.Size = uint64(e.Size)
-	_, err = p.new.Assemble(ctx, p.old, versionOf(was), next, attrs)
+	attrs.Size = uint64(of.now.Size)
+	_, err = p.new.Assemble(ctx, p.old, versionOf(of.was), next, attrs, opts...)
 	return &scan.scanned, err
 }
 
@@ -110,20 +143,19 @@ type pair struct {
 
 // openPair makes the new file and opens the old one, if that is still what it was: a FIFO that somebody has put there
 // would keep the server waiting for a writer.
-func (r *Replica) openPair(ctx context.Context, path, to string, was tree.Entry) pair {
-	c := r.lanes.Bulk
+func openPair(ctx context.Context, c *sftpipe.Client, of deltaOf) pair {
 	made := make(chan pair)
 	go func() { // joined below
-		f, err := c.Create(ctx, to)
+		f, err := c.Create(ctx, of.to)
 		made <- pair{new: f, err: err}
 	}()
-	have, err := c.Lstat(ctx, path)
-	if err == nil && (!have.IsRegular() || have.Size != uint64(was.Size) || have.Mtime != versionOf(was).Mtime) {
-		err = fmt.Errorf("look at %s: %w", path, sftpipe.ErrSourceChanged)
+	have, err := c.Lstat(ctx, of.path)
+	if was := versionOf(of.was); err == nil && (!have.IsRegular() || have.Size != was.Size || have.Mtime != was.Mtime) {
+		err = fmt.Errorf("look at %s: %w", of.path, sftpipe.ErrSourceChanged)
 	}
 	var old *sftpipe.File
 	if err == nil {
-		old, err = c.OpenFile(ctx, path, sftpipe.OpenRead, sftpipe.Attrs{})
+		old, err = c.OpenFile(ctx, of.path, sftpipe.OpenRead, sftpipe.Attrs{})
 	}
 	p := <-made
 	p.old = old
@@ -154,7 +186,8 @@ type delta struct {
 	scan    *scan
 	old     *Blocks
 	size    int64
-	differs bool // it is known that something has changed
+	limit   int64 // of what may have changed
+	differs bool  // it is known that something has changed
 
 	seg     *segment // the one that is compared, whose blocks up to at are done
 	at      int
@@ -194,8 +227,11 @@ func (d *delta) next() (sftpipe.Part, error) {
 		}
 		from := int64(d.at) * blockSize(d.old.Level)
 		n := d.other()
-		if d.changed += n; d.changed > giveUp && d.changed > d.off/2 {
+		switch d.changed += n; {
+		case d.changed > giveUp && d.changed > d.off/2:
 			return sftpipe.Part{}, errMuch
+		case d.changed > d.limit:
+			return sftpipe.Part{}, errMore
 		}
 		return sftpipe.Part{Data: d.seg.data[from:][:n]}, nil
 	}

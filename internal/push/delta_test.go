@@ -64,8 +64,16 @@ type deltaWorld struct {
 func newDeltaWorld(t *testing.T, without ...string) *deltaWorld {
 	t.Helper()
 	d := &deltaWorld{shelf: &shelf{blocks: map[[32]byte]*push.Blocks{}}}
+	d.client, d.conn = d.dial(t, without...)
+	d.world = newWorld(t, d.client, t.TempDir(), time.Hour)
+	d.replica.Remember(d.shelf)
+	return d
+}
+
+func (d *deltaWorld) dial(t *testing.T, without ...string) (*sftpipe.Client, *counting) {
+	t.Helper()
 	near, far := net.Pipe()
-	d.conn = &counting{Conn: near}
+	conn := &counting{Conn: near}
 	root, err := os.OpenRoot("/")
 	must(t, err)
 	var served sync.WaitGroup
@@ -81,16 +89,27 @@ func newDeltaWorld(t *testing.T, without ...string) *deltaWorld {
 		far.Close()
 		root.Close()
 	})
-	client, err := sftpipe.NewClient(t.Context(), d.conn)
+	client, err := sftpipe.NewClient(t.Context(), conn)
 	must(t, err)
-	d.client = client
 	t.Cleanup(func() {
 		client.Close()
 		served.Wait()
 	})
-	d.world = newWorld(t, client, t.TempDir(), time.Hour)
+	return client, conn
+}
+
+// further gives the replica more connections.
+func (d *deltaWorld) further(t *testing.T, more func() []*sftpipe.Client) {
+	t.Helper()
+	d.replica = push.New(push.Lanes{Small: d.client, More: func(_ context.Context, wait bool) ([]*sftpipe.Client, func()) {
+		if !wait {
+			return nil, func() {}
+		}
+		return more(), func() {}
+	}}, d.dst, "further", time.Hour)
 	d.replica.Remember(d.shelf)
-	return d
+	must(t, d.replica.Check(t.Context()))
+	d.read(t)
 }
 
 // large is the source's file.
@@ -367,22 +386,43 @@ func TestDeltaIsGivenUp(t *testing.T) {
 	t.Parallel()
 	d := newDeltaWorld(t)
 	asked := 0
-	d.replica = push.New(push.Lanes{Small: d.client, More: func(_ context.Context, wait bool) ([]*sftpipe.Client, func()) {
-		if wait {
-			asked++
-		}
-		return nil, func() {}
-	}}, d.dst, "given-up", time.Hour)
-	d.replica.Remember(d.shelf)
-	must(t, d.replica.Check(t.Context()))
-	d.read(t)
+	d.further(t, func() []*sftpipe.Client { asked++; return nil })
 	const size = 40 << 20
 	noise(t, d.large(), size)
 	d.pushed(t)
 	asked = 0
 	noise(t, d.large(), size+1)
-	if n := d.pushed(t); n < size || n > size+size/2 || asked != 1 {
+	if n := d.pushed(t); n < size || n > size+24<<20 || asked != 2 {
 		t.Errorf("%d bytes, further connections asked for %d times", n, asked)
+	}
+	d.sound(t)
+}
+
+// TestDeltaOverAConnectionOfItsOwn: when more than a little has changed, it does not stand in the way of what is small.
+func TestDeltaOverAConnectionOfItsOwn(t *testing.T) {
+	t.Parallel()
+	d := newDeltaWorld(t)
+	own, conn := d.dial(t)
+	clients := []*sftpipe.Client{own}
+	d.further(t, func() []*sftpipe.Client { return clients })
+	const size = 40 << 20
+	noise(t, d.large(), size)
+	d.pushed(t)
+	before := conn.sent.Load()
+	edit(t, d.large(), 20<<20, make([]byte, 10<<20))
+	if n, there := d.pushed(t), conn.sent.Load()-before; n > 5<<20 || there < 10<<20 || there > 11<<20 {
+		t.Errorf("%d bytes, and %d over the other connection", n, there)
+	}
+	d.sound(t)
+	before = conn.sent.Load()
+	edit(t, d.large(), 5<<20, make([]byte, 1<<20))
+	if n, there := d.pushed(t), conn.sent.Load()-before; n < 1<<20 || there > 0 {
+		t.Errorf("%d bytes, and %d over the other connection", n, there)
+	}
+	clients = nil
+	edit(t, d.large(), 10<<20, make([]byte, 9<<20))
+	if n := d.pushed(t); n < 9<<20 || n > 14<<20 {
+		t.Errorf("%d bytes over the only connection", n)
 	}
 	d.sound(t)
 }

@@ -77,7 +77,8 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, was tree.Entry, to *
 		in = bytes.NewReader(buf[:n])
 	}
 	if old := b.r.base(was, before); old != nil {
-		if s, err := b.sendChanges(ctx, put, was, old, to, l, last); !errors.Is(err, errWhole) {
+		of := deltaOf{file: f, now: before, path: b.r.abs(put.Path), was: was, old: old, to: to.path}
+		if s, err := b.sendVersion(ctx, of, l, last); !errors.Is(err, errWhole) {
 			return s, err
 		}
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -124,22 +125,23 @@ func (b *batch) read(n int) { b.progress(0, int64(n)) }
 // errWhole: the file has to be sent whole.
 var errWhole = errors.New("the file has to be sent whole")
 
-// sendChanges is sendOnce for a file of which the replica has an old version. errWhole says that it came to nothing.
-func (b *batch) sendChanges(ctx context.Context, put plan.Put, was tree.Entry, old *Blocks, to *slot, l look, last bool) (sent, error) {
-	got, err := b.r.sendDelta(ctx, l.file, l.entry, b.r.abs(put.Path), to.path, was, old, b.read)
+// sendVersion is sendOnce for a file of which the replica has an old version. errWhole says that it came to nothing.
+func (b *batch) sendVersion(ctx context.Context, of deltaOf, l look, last bool) (sent, error) {
+	got, err := b.r.sendChanges(ctx, of, b.read)
+	err = b.r.lost(ctx, err)
 	if err == nil || errors.Is(err, errSame) {
 		s, ok := l.prove(got.n, got.sum, last)
 		switch {
 		case !ok:
 			err = ErrUnsettled
-		case err != nil && s.entry.Sum != was.Sum:
+		case err != nil && s.entry.Sum != of.was.Sum:
 			err = errWhole // it cannot be: the hashes are wrong
 		case err == nil:
 			b.r.blocks.Save(s.entry.Sum, got.blocks)
 			return s, nil
 		default:
 			s.metaOnly = true
-			b.r.lanes.Small.Do(ctx, sftpipe.Remove(to.path))
+			b.r.lanes.Small.Do(ctx, sftpipe.Remove(of.to))
 			return s, nil
 		}
 	}
@@ -149,8 +151,8 @@ func (b *batch) sendChanges(ctx context.Context, put plan.Put, was tree.Entry, o
 	if fatal(ctx, err) {
 		return sent{}, err
 	}
-	b.r.lanes.Small.Do(ctx, sftpipe.Remove(to.path))
-	if errors.Is(err, ErrSource) || errors.Is(err, ErrUnsettled) {
+	b.r.lanes.Small.Do(ctx, sftpipe.Remove(of.to))
+	if errors.Is(err, ErrSource) || errors.Is(err, ErrUnsettled) || errors.Is(err, ErrInterrupted) {
 		return sent{}, err
 	}
 	if err := b.r.lacksSpace(ctx, err, uint64(l.entry.Size)); errors.Is(err, ErrNoSpace) {
