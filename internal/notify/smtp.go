@@ -5,9 +5,11 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/mail"
+	"net/textproto"
 	"slices"
 	"strconv"
 	"strings"
@@ -132,8 +134,24 @@ func talk(ctx context.Context, host string, implicit *tls.Config, options []goma
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	if err != nil {
-		return fmt.Errorf("send mail by %s: %w", host, err)
+	if err == nil {
+		return nil
 	}
-	return nil
+	said := fmt.Errorf("send mail by %s: %w", host, err)
+	if refusedForGood(err) {
+		return &refusal{said, 0}
+	}
+	return said
+}
+
+// refusedForGood reports whether the server said so: RFC 5321, 4.2.1, codes from 500 on.
+func refusedForGood(err error) bool {
+	code := 0
+	if e, ok := errors.AsType[*gomail.SendError](err); ok {
+		code = e.ErrorCode()
+	}
+	if e, ok := errors.AsType[*textproto.Error](err); ok {
+		code = e.Code
+	}
+	return code >= 500
 }

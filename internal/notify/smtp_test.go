@@ -2,6 +2,7 @@ package notify_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -30,6 +31,7 @@ type mailServer struct {
 	implicit bool   // TLS from the first byte
 	auth     string // mechanisms offered, once encrypted or clear
 	refuse   string // reply to AUTH and DATA, with what the client said
+	rcpt     string // reply to RCPT, if it is another one than 250
 	silent   bool   // says nothing, ever
 	rude     bool   // hangs up when it has taken the mail
 
@@ -134,7 +136,7 @@ func (s *mailServer) talk(conn net.Conn) {
 			say("250 ok")
 		case "RCPT":
 			d.to = append(d.to, rest)
-			say("250 ok")
+			say("%s", cmp.Or(s.rcpt, "250 ok"))
 		case "DATA":
 			say("354 go on")
 			var data strings.Builder
@@ -285,6 +287,30 @@ func TestMailErrorsHoldNoSecret(t *testing.T) {
 	}
 	if encoded := base64.StdEncoding.EncodeToString([]byte("\x00me\x00" + secretText)); strings.Contains(err.Error(), encoded) {
 		t.Errorf("the error holds the login: %v", err)
+	}
+}
+
+// TestMailIsRefused: for good, or for now.
+func TestMailIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		server mailServer
+		user   string
+		good   bool
+		says   string
+	}{
+		{mailServer{rcpt: "550 no such user"}, "", true, "no such user"},
+		{mailServer{rcpt: "451 greylisted, come back in a minute"}, "", false, "greylisted"},
+		{mailServer{auth: "PLAIN", refuse: "wrong password"}, "me", true, "wrong password"},
+	} {
+		s := c.server.start(t)
+		config := mailConfig(s.address, "none")
+		if c.user != "" {
+			config.User, config.Password = c.user, secret(secretText)
+		}
+		err := channel(t, config).Send(t.Context(), message())
+		if refused, _ := notify.Refusal(err); err == nil || refused != c.good || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: refused for good: %v, %v", c.says, refused, err)
+		}
 	}
 }
 
