@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"releve/internal/notify"
+	"releve/internal/strictconf"
 )
 
 // reminding runs the reminders of o until stop is called.
@@ -192,6 +193,43 @@ func TestAlarmThatCannotBeKept(t *testing.T) {
 	again.Raise("x", down, time.Now())
 	if posted != 4 {
 		t.Errorf("posted %d times", posted)
+	}
+}
+
+// TestAlarmThatCannotBeKeptIsNotRemembered: not even if there is room for the next one, and for the list of both.
+func TestAlarmThatCannotBeKeptIsNotRemembered(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "alarms.json")
+	var told []string
+	full := true
+	post := func(m notify.Message) error {
+		if full {
+			return errors.New("no space left on device")
+		}
+		told = append(told, m.Subject)
+		return nil
+	}
+	a, _ := notify.OpenAlarms(file, post)
+	first, second := down, down
+	first.Subject, second.Subject = "first", "second"
+	a.Raise("first", first, time.Now())
+	full = false
+	if _, err := a.Raise("second", second, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	a, _ = notify.OpenAlarms(file, post) // the process ended before the first one got out
+	a.Raise("first", first, time.Now())
+	a.Raise("second", second, time.Now())
+	if !slices.Equal(told, []string{"second", "first"}) {
+		t.Errorf("told %q", told)
+	}
+}
+
+func TestChannelTakesItsSettings(t *testing.T) {
+	c := channel(t, notify.Config{
+		Type: "exec", Command: []string{"/bin/true"}, Name: "x", Events: []string{"held"}, MinSeverity: "warning", Remind: strictconf.Duration(6 * time.Hour),
+	})
+	if c.Name != "x" || !slices.Equal(c.Events, []string{"held"}) || c.MinSeverity != notify.Warning || c.Remind != 6*time.Hour {
+		t.Errorf("%+v", c)
 	}
 }
 

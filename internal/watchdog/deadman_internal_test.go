@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"os"
 	"slices"
 	"sync"
@@ -14,6 +15,7 @@ import (
 
 	"releve/internal/failover"
 	"releve/internal/notify"
+	"releve/internal/probe"
 	"releve/internal/strictconf"
 )
 
@@ -32,7 +34,7 @@ func newLoopBench(t *testing.T) *loopBench {
 	t.Cleanup(server.Close)
 	d := notify.NewDeadman(&notify.DeadmanConfig{URL: strictconf.NewSecret(server.URL), Interval: strictconf.Duration(time.Microsecond)})
 	d.Watch("www.example.net", time.Hour)
-	prod, home := netip.MustParseAddr("203.0.113.10"), netip.MustParseAddr("198.51.100.1")
+	prod, home := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("198.51.100.1")
 	st := store{t.TempDir()}
 	log := slog.New(slog.DiscardHandler)
 	tell := func(m notify.Message) error {
@@ -42,7 +44,8 @@ func newLoopBench(t *testing.T) *loopBench {
 		return nil
 	}
 	b.site = &site{
-		cfg:    Site{Name: "www.example.net", Zone: "example.net", Probe: Probe{Prod: []netip.Addr{prod}}},
+		cfg:    Site{Name: "www.example.net", Zone: "example.net", Probe: Probe{Prod: []netip.Addr{prod}, Interval: 10 * time.Millisecond}},
+		target: probe.Target{URL: &url.URL{Scheme: "http", Host: "www.example.net:1"}, Timeout: 10 * time.Millisecond}, uplink: &uplink{now: now},
 		policy: failover.Policy{Prod: []netip.Addr{prod}, TTL: 60, Failures: 5, Successes: 2}, state: failover.New(),
 		log: log, now: now, store: st, home: newHome(Home{IPv4: HomeAddress{Fixed: home}}, st, now), deadman: d,
 		tell: tell, alarms: newAlarms(st, now, tell, log), metrics: newSiteMetrics(),
@@ -78,6 +81,17 @@ func (b *loopBench) silent(why string) {
 	}
 }
 
+// calm lets what is still under way come.
+func (b *loopBench) calm() {
+	for {
+		select {
+		case <-b.came:
+		case <-time.After(100 * time.Millisecond):
+			return
+		}
+	}
+}
+
 // TestPingsAreTheDecisionsOwn: one comes at the end of a decided round, and of nothing else.
 func TestPingsAreTheDecisionsOwn(t *testing.T) {
 	b := newLoopBench(t)
@@ -97,11 +111,14 @@ func TestPingsAreTheDecisionsOwn(t *testing.T) {
 	var others sync.WaitGroup
 	others.Go(func() { _ = b.site.call(t.Context(), func(failover.Observation) { close(hung); <-release }) })
 	<-hung
-	others.Go(func() { b.round(failover.Up) }) // what looks at prod goes on
+	looking, stop := context.WithCancel(t.Context())
+	others.Go(func() { _ = b.site.rounds(looking) }) // what looks at prod goes on
 	b.silent("a round that the loop does not take, for it hangs")
 	close(release)
-	others.Wait()
 	b.pinged("the loop goes on")
+	stop()
+	others.Wait()
+	b.calm()
 
 	if err := os.RemoveAll(b.site.store.dir); err != nil { // as good as full
 		t.Fatal(err)
@@ -132,7 +149,7 @@ func TestLastingConditions(t *testing.T) {
 			o.Zone = &failover.Records{{Addr: netip.MustParseAddr(addr), TTL: 60}}
 		})
 	}
-	zone("203.0.113.10")
+	zone("127.0.0.1")
 	if got := lasting(); len(got) > 0 {
 		t.Errorf("%q", got)
 	}
@@ -144,7 +161,7 @@ func TestLastingConditions(t *testing.T) {
 	if len(again.Lasting()) != 1 || again.Lasting()[0].About != "www.example.net" {
 		t.Errorf("after a restart: %+v", again.Lasting())
 	}
-	zone("203.0.113.10")
+	zone("127.0.0.1")
 	if got := lasting(); len(got) > 0 {
 		t.Errorf("it is over: %q", got)
 	}
