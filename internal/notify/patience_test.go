@@ -175,7 +175,7 @@ func TestCounts(t *testing.T) {
 // TestTooLongForTheService: what a service would refuse for its length is cut, and by its own measure.
 func TestTooLongForTheService(t *testing.T) {
 	m := message()
-	m.Text = strings.Repeat("é\U0001F4A5\n<", 5000)
+	m.Text = strings.Repeat("é\U0001F4A5\n<<<<", 5000)
 	for _, c := range []struct {
 		notify.Config
 		size func(body string) int
