@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -72,6 +73,7 @@ type dynView struct {
 	Why       string
 	Records   failover.Records
 	Want      failover.Records
+	Homes     []netip.Addr // that were known then
 	ReadAt    time.Time
 	Published time.Time // when the name servers were last seen to serve them
 	Changed   time.Time // when something was last written
@@ -191,7 +193,7 @@ func (d *dyndns) follow(ctx context.Context) error {
 	}
 	have := fromSet(set)
 	want, foreign := dynPlan(d.cfg, have, home, d.memory.Homes)
-	d.set(func(v *dynView) { v.Records, v.Want, v.ReadAt = have, want, d.now() })
+	d.set(func(v *dynView) { v.Records, v.Want, v.Homes, v.ReadAt = have, want, d.memory.Homes, d.now() })
 	force := d.forced()
 	switch {
 	case len(foreign) > 0 && !force:

@@ -111,14 +111,17 @@ func (d *dyndns) obey(_ context.Context, args []string) (string, error) {
 	}
 	force := len(args) > 0 && args[0] == "force"
 	v := d.get()
-	if v.State == dynForeign && !force {
+	switch {
+	case v.State == dynForeign && !force:
 		return "", fmt.Errorf("%s: refused: %s; --force overrides this", d.cfg.Name, v.Why)
+	case v.ReadAt.IsZero():
+		return "", fmt.Errorf("%s: what it holds is not known: %s", d.cfg.Name, orUnknown(v.Why))
 	}
 	d.set(func(v *dynView) { v.State, v.Why = dynUpdating, "" })
 	d.order(force)
 	text := fmt.Sprintf("%s: leading it home", d.cfg.Name)
-	if len(v.Want) > 0 && !v.Want.Equal(v.Records) {
-		text += fmt.Sprintf(": %s\nin place of: %s", v.Want, v.Records)
+	if want, _ := dynPlan(d.cfg, v.Records, d.home(), v.Homes); len(want) > 0 && !want.Equal(v.Records) {
+		text += fmt.Sprintf(": %s\nin place of: %s", want, v.Records)
 	}
 	return text, nil
 }

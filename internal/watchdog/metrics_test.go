@@ -22,8 +22,6 @@ func TestMetricsOfChanges(t *testing.T) {
 	addr := l.Addr().String()
 	l.Close()
 	w.set("listen", `"`+addr+`"`)
-	w.set("interval", `"300ms"`)
-	w.set("timeout", `"300ms"`)
 	w.start()
 	w.leads(atHome1)
 	w.moveHome(home2)
