@@ -47,6 +47,7 @@ type batch struct {
 	locked []locked // directories that were opened and have to be shut again
 
 	trashless error // why there is no trash for the present flight
+	room      room
 
 	spread   bool              // the bytes are worth further connections
 	further  []*sftpipe.Client // those, as soon as there are any
@@ -162,7 +163,8 @@ func (b *batch) upload(ctx context.Context) error {
 		to := b.slot(put)
 		group.Go(func() error {
 			defer release(b.files)
-			return b.file(working, put, to, whole || put.Old != plan.Absent)
+			replaces := func(put plan.Put) bool { return put.Old != plan.Absent }
+			return b.file(working, put, to, whole || slices.ContainsFunc(put.Split(), replaces))
 		})
 	}
 	for _, put := range b.plan.Links {
@@ -328,6 +330,9 @@ func (b *batch) renameStep(put plan.Put, from slot) step {
 
 // keep returns the requests that save what put replaces. The caller holds b.mu.
 func (b *batch) keep(put plan.Put, abs string) []sftpipe.Request {
+	if put.Old != plan.Absent {
+		<-b.room.answered
+	}
 	switch {
 	case put.Old == plan.Same && put.Entry.Type == tree.File:
 		return b.r.trash.link(put.Path, abs)

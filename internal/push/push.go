@@ -8,6 +8,7 @@
 package push
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -193,16 +194,21 @@ func (r *Replica) Apply(ctx context.Context, src *tree.Root, p plan.Plan, known 
 	}
 	b := &batch{r: r, src: src, plan: p, known: known, progress: progress, files: make(chan struct{}, r.lanes.Parallel)}
 	r.trash.begin(at)
-	if err := b.arrange(ctx); err != nil {
-		return b.out, err
+	b.askRoom(ctx, at)
+	err := b.arrange(ctx)
+	if err == nil {
+		err = b.upload(ctx)
 	}
-	if err := b.upload(ctx); err != nil {
+	if err := cmp.Or(err, b.hasRoom(ctx)); err != nil {
 		return b.out, err
 	}
 	if err := b.settle(ctx); err != nil {
 		return b.out, err
 	}
-	if r.trash.keep == 0 {
+	if err := b.freed(ctx, at); err != nil && fatal(ctx, err) {
+		return b.out, err
+	}
+	if !r.trash.kept() {
 		if err := r.Prune(ctx, at); err != nil && ctx.Err() == nil {
 			return b.out, err
 		}

@@ -2,12 +2,10 @@ package push
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"releve/pkg/sftpipe"
@@ -20,6 +18,8 @@ type trash struct {
 	root    string
 	id      string
 	keep    time.Duration
+	off     bool      // there is no room to keep anything
+	given   time.Time // when last something was given up before its time
 	minute  string
 	nth     int               // of this minute's folders, more than one when names collide
 	folder  string            // the present one's name
@@ -35,6 +35,9 @@ const trashTime = "20060102T1504Z"
 func newTrash(root, id string, keep time.Duration) *trash {
 	return &trash{root: root, id: id, keep: keep, made: map[string]bool{}, used: map[string]bool{}}
 }
+
+// kept reports whether anything is kept beyond the batch that it is replaced or deleted by.
+func (t *trash) kept() bool { return t.keep > 0 && !t.off }
 
 // begin opens the folder of the minute that at lies in.
 func (t *trash) begin(at time.Time) {
@@ -72,7 +75,7 @@ func (t *trash) free(p string) bool {
 // link returns the request that keeps the file at p, which is about to be replaced: none if a version of this minute
 // is there already.
 func (t *trash) link(p, abs string) []sftpipe.Request {
-	if t.keep == 0 || t.used[p] {
+	if !t.kept() || t.used[p] {
 		return nil
 	}
 	return t.take(sftpipe.Hardlink, p, abs)
@@ -151,28 +154,16 @@ func (t *trash) flown(errs []error, first bool) error {
 // Prune removes what has lain in the trash for longer than it is to be kept. It works through the trash oldest first
 // and can be interrupted at any point.
 func (r *Replica) Prune(ctx context.Context, now time.Time) error {
-	entries, err := r.lanes.Bulk.ReadDir(ctx, r.trash.root)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	folders, err := r.trashed(ctx)
 	if err != nil {
-		return fmt.Errorf("list trash: %w", err)
+		return err
 	}
-	for _, e := range entries {
-		stamp, _, ok := strings.Cut(e.Name, "-")
-		when, err := time.Parse(trashTime, stamp)
-		if !ok || err != nil {
-			continue // not ours
-		}
-		if r.trash.keep > 0 && now.Sub(when) < r.trash.keep+time.Minute {
-			continue
-		}
-		if e.Name == r.trash.folder {
-			r.trash.turn()
-		}
-		if err := r.removeAll(ctx, path.Join(r.trash.root, e.Name)); err != nil {
-			return fmt.Errorf("prune trash: %w", err)
-		}
+	old := slices.DeleteFunc(folders, func(name string) bool {
+		when, _ := trashedAt(name)
+		return r.trash.kept() && now.Sub(when) < r.trash.keep+time.Minute
+	})
+	if err := r.discard(ctx, old); err != nil {
+		return fmt.Errorf("prune trash: %w", err)
 	}
 	return nil
 }

@@ -142,6 +142,9 @@ func (e *engine) takeCarried(r *push.Replica) error {
 		case errors.Is(g.err, push.ErrUnsettled), errors.Is(g.err, push.ErrSource), errors.Is(g.err, push.ErrInterrupted):
 			e.todo.later(time.Now(), names, e.pace.again, e.pace.failMax)
 		default:
+			if errors.Is(g.err, push.ErrNoSpace) {
+				e.short = max(e.short, uint64(g.put.Entry.Size))
+			}
 			e.report(push.Outcome{Failed: []push.Failure{{Path: path, Err: g.err}}}, 0)
 			e.todo.later(time.Now(), names, e.pace.fail, e.pace.failMax)
 		}

@@ -58,6 +58,7 @@ type engine struct {
 	doubts     []time.Time // when to list the replica again because of that
 	guard      guard
 	notices    notices
+	short      uint64   // bytes for which there was no room
 	carrier    *carrier // nil where one plan after the other is carried out
 	ahead      *ahead   // a look at the source that is under way
 	todo       todo
@@ -296,6 +297,9 @@ func (e *engine) wait(ctx context.Context, s *session, watcher *watch.Watcher) e
 	e.polled = status.Polled > 0
 	e.watched(status)
 	next := e.todo.next(e.relistAt(time.Now()))
+	if again := time.Now().Add(e.pace.failMax); e.status.unkept && again.Before(next) {
+		next = again
+	}
 	waiting, cancel := context.WithDeadline(ctx, next)
 	defer cancel()
 	stop := make(chan struct{})
@@ -352,6 +356,9 @@ func (e *engine) upkeep(ctx context.Context, r *push.Replica) error {
 	now := time.Now()
 	if now.Sub(e.saved) > recordEvery {
 		e.save(now)
+	}
+	if err := e.makeRoom(ctx, r, now); err != nil {
+		return err
 	}
 	if now.Sub(e.pruned) < pruneEvery {
 		return nil

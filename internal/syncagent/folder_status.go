@@ -43,6 +43,7 @@ type folderStatus struct {
 	lineages     []string  // certificates that are being renewed
 	target       []string  // what is wrong with the target directory itself
 	notices      []string  // what is worth knowing and no fault
+	unkept       bool      // there is no room to keep what is replaced or deleted
 	err          error     // why it is waiting
 	skipped      int       // sockets, FIFOs, devices
 	watches      int       // directories watched

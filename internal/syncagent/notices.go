@@ -1,16 +1,20 @@
 package syncagent
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"releve/internal/plan"
 	"releve/internal/push"
 	"releve/internal/tree"
+	"releve/pkg/sftpipe"
 )
 
 // notices is what the owner should know of a folder and what is no fault of its replica: nothing is missing there, and
@@ -19,6 +23,7 @@ type notices struct {
 	databases map[string]string // live SQLite databases, and what lies beside them
 	refused   map[string]bool   // names that could not be made hard links
 	apart     int               // names that were not tried, because the server offers none
+	given     time.Time         // when something of the trash had to give way before its time; zero if nothing had
 }
 
 // What SQLite keeps beside a database while it is in use (https://www.sqlite.org/tempfiles.html), and how a database
@@ -88,7 +93,39 @@ func (n *notices) sentences(folder, backup string) []string {
 		all = append(all, fmt.Sprintf("%s of the folder %s became files of their own on %s, where they were refused (%s).",
 			links(len(n.refused)), folder, backup, printable(slices.Sorted(maps.Keys(n.refused))[0])))
 	}
+	if !n.given.IsZero() {
+		all = append(all, fmt.Sprintf("What was replaced or deleted in the folder %s is not kept as long as it should be on %s: its disk is nearly full, and the oldest had to give way on %s.",
+			folder, backup, clock(n.given)))
+	}
 	return all
+}
+
+// makeRoom has the trash give way to what there was no room for, and notes whether what is replaced and deleted is kept.
+func (e *engine) makeRoom(ctx context.Context, r *push.Replica, now time.Time) error {
+	kept, _ := r.Kept()
+	if e.short > 0 || !kept || e.status.unkept || now.Sub(e.pruned) >= pruneEvery {
+		err := r.MakeRoom(ctx, now, e.short)
+		if errors.Is(err, sftpipe.ErrConnectionLost) {
+			return err
+		}
+		if err != nil {
+			e.log.Warn("could not make room on the backup's disk", "err", err)
+		}
+		e.short = 0
+	}
+	kept, given := r.Kept()
+	if given.After(e.notices.given) {
+		e.notices.given = given
+	}
+	if now.Sub(e.notices.given) > e.folder.Keep {
+		e.notices.given = time.Time{}
+	}
+	if kept == e.status.unkept {
+		e.log.Warn("whether what is replaced or deleted is kept depends on the backup's disk, which has or lacks room now", "kept", kept)
+	}
+	sentences := e.notices.sentences(e.folder.Name, e.link.backup.Name)
+	e.update(func(s *folderStatus) { s.unkept, s.notices = !kept, sentences })
+	return nil
 }
 
 // notice sees to the notices at the end of a round.

@@ -14,6 +14,7 @@ import (
 
 	"releve/internal/report"
 	"releve/internal/tree"
+	"releve/test/sshworld"
 )
 
 // TestLiveDatabases: a database is recognised by what lies beside it and by how it begins, and said once.
@@ -77,6 +78,29 @@ func TestNoticesAreShown(t *testing.T) {
 	if p := runProgram(t.Context(), "status", "--config", config); !strings.Contains(p.out.String(), "\ni The folder webroot holds a live SQLite database, data/wp.db") {
 		t.Errorf("status says:\n%s", p.out.String())
 	}
+
+	// A disk that is nearly full is a fault while it lasts.
+	problem := func() string {
+		var r statusReport
+		if p := runProgram(t.Context(), "status", "--json", "--config", config); p.code != 0 || json.Unmarshal(p.out.Bytes(), &r) != nil {
+			return ""
+		}
+		return string(r.State) + ": " + strings.Join(r.Problems, "; ")
+	}
+	a.ssh.Backup.SetFault(func(op, _ string) error {
+		if op == "statvfs" {
+			return &sshworld.Disk{Size: 100, Free: 4}
+		}
+		return nil
+	})
+	write(t, filepath.Join(a.src, "another"), databaseHeader+"x")
+	eventually(t, "the disk is said to be nearly full", func() bool {
+		return strings.HasPrefix(problem(), "degraded: What is replaced or deleted in the folder webroot is not kept on home: less than 5 % of its disk is free")
+	})
+	a.ssh.Backup.SetFault(nil)
+	write(t, filepath.Join(a.src, "another"), databaseHeader+"xy")
+	eventually(t, "no more", func() bool { return problem() == "ok: " })
+
 	cancel()
 	p := <-ended
 	if n := strings.Count(p.out.String()+p.err.String(), "a live SQLite database"); n != 2 {

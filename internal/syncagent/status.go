@@ -112,6 +112,9 @@ func (g *agent) status(now time.Time) statusReport {
 		case len(s.problems) > 0:
 			worse(report.Degraded, "The folder %s is not complete on %s: %s.", s.name, s.backup, strings.Join(first3(s.problems), "; "))
 		}
+		if s.unkept {
+			worse(report.Degraded, "What is replaced or deleted in the folder %s is not kept on %s: less than 5 %% of its disk is free, and its trash is empty.", s.name, s.backup)
+		}
 		for _, n := range s.notices {
 			if !slices.Contains(r.Notices, n) { // the same on every backup
 				r.Notices = append(r.Notices, n)

@@ -1,6 +1,7 @@
 package sshworld
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -152,9 +153,18 @@ func (s *sftpServer) lsetstat(p string, a attrs) error {
 }
 
 // statvfs answers statvfs@openssh.com and its twin for handles.
-func statvfs(id uint32, f *os.File) (*reply, error) {
+// Disk is given as an error by a fault for "statvfs" that wants another disk described than there is.
+type Disk struct{ Size, Free uint64 } // bytes
+
+func (d *Disk) Error() string {
+	return fmt.Sprintf("a disk of %d bytes, %d of them free", d.Size, d.Free)
+}
+
+func statvfs(id uint32, f *os.File, disk *Disk) (*reply, error) {
 	var st unix.Statfs_t
-	if err := control(f, func(fd int) error { return unix.Fstatfs(fd, &st) }); err != nil {
+	if disk != nil {
+		st = unix.Statfs_t{Bsize: 1, Frsize: 1, Blocks: disk.Size, Bfree: disk.Free, Bavail: disk.Free, Files: 1, Ffree: 1, Namelen: 255}
+	} else if err := control(f, func(fd int) error { return unix.Fstatfs(fd, &st) }); err != nil {
 		return nil, err
 	}
 	var flags uint64

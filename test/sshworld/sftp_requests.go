@@ -375,9 +375,12 @@ func (s *sftpServer) extended(id uint32, m *message) (*reply, error) {
 				return err
 			}
 			defer f.Close()
-			r, err = statvfs(id, f)
+			r, err = statvfs(id, f, nil)
 			return err
 		})
+		if disk, ok := errors.AsType[*Disk](err); ok {
+			r, err = statvfs(id, nil, disk)
+		}
 		return r, err
 	default: // fsync, fstatvfs
 		h, ok := s.handles[m.str()]
@@ -387,6 +390,6 @@ func (s *sftpServer) extended(id uint32, m *message) (*reply, error) {
 		if op == "fsync" {
 			return nil, s.do(m, op, h.path, h.file.Sync)
 		}
-		return statvfs(id, h.file)
+		return statvfs(id, h.file, nil)
 	}
 }
