@@ -3,7 +3,7 @@
 # CGO_ENABLED=0: one static binary that runs on any Linux of the same architecture.
 BUILD = CGO_ENABLED=0 go build -trimpath
 
-.PHONY: build test race lint soak siege fuzz bench demo check clean help packages
+.PHONY: build test race lint soak siege histories detect fuzz bench demo check clean help packages
 
 build: ## build bin/syncagent and bin/watchdog
 	$(BUILD) -o bin/ ./cmd/...
@@ -24,6 +24,12 @@ soak: ## play random histories with faults against the sync engine (SEEDS=1000; 
 siege: packages ## kill the agent, cut the line, fill the disk, between real servers (root; KILLS=200 CUTS=50 FILLS=40; SEED=S repeats)
 	SIEGE_KILLS=$(or $(KILLS),200) SIEGE_CUTS=$(or $(CUTS),50) SIEGE_FILLS=$(or $(FILLS),40) SIEGE_SEED=$(SEED) \
 		go test -count=1 -run 'TestSiege' -timeout 0 -v ./test/e2e/
+
+histories: ## play random histories against the decision core (CHECKS=10000)
+	go test -count=1 -run 'TestHistories|TestFlapping' -timeout 0 -v ./internal/failover/ -rapid.checks=$(or $(CHECKS),10000)
+
+detect: ## measure, in real time, from prod's death to a switch that OVH has accepted (RUNS=20)
+	DETECT_RUNS=$(or $(RUNS),20) go test -count=1 -run 'TestDetect$$' -timeout 10m -v ./internal/watchdog/ | grep -v '^ *=== '
 
 fuzz: ## run each fuzz target for a while (FUZZTIME=10s)
 	test/scripts/fuzz $(FUZZTIME)

@@ -20,11 +20,6 @@ type Opinion struct {
 	Why     string    // who saw what, or why there is no verdict
 }
 
-// isOf reports whether others were asked since began.
-func (op Opinion) isOf(began, now time.Time) bool {
-	return !op.Asked.IsZero() && !op.Asked.Before(began) && !op.Asked.After(now)
-}
-
 // AskOutside asks for the opinion of others. It stands for as long as one is
 // wanted; whoever asks them bounds how often.
 type AskOutside struct{}
@@ -39,6 +34,19 @@ func (s *State) outageBegan() time.Time {
 	return s.DownSince
 }
 
+// opinionLasts is how long an opinion is worth something in an outage in which
+// prod has answered since.
+const opinionLasts = 10 * time.Minute
+
+// isAbout reports whether op is about the present outage.
+func (s *State) isAbout(op Opinion, now time.Time) bool {
+	began := s.DownSince
+	if now.Sub(op.Asked) < opinionLasts {
+		began = s.outageBegan()
+	}
+	return !op.Asked.IsZero() && !op.Asked.Before(began) && !op.Asked.After(now)
+}
+
 // others rules on what others see: of this outage, for what they saw before it
 // is not about it. Their word is asked for once: when a switch has been decided
 // with it, or without it in vain, it stays decided.
@@ -46,9 +54,8 @@ func (s *State) others(o Observation, p Policy) ruling {
 	if p.Outside == OutsideOff || !s.Wanted.IsZero() {
 		return ruling{may: true}
 	}
-	began := s.outageBegan()
-	verdict, why, late := Unknown, "there is no answer yet", o.Time.Sub(began) >= p.OutsideWait
-	if op := o.Outside; op.isOf(began, o.Time) {
+	verdict, why, late := Unknown, "there is no answer yet", o.Time.Sub(s.outageBegan()) >= p.OutsideWait
+	if op := o.Outside; s.isAbout(op, o.Time) {
 		verdict, why, late = op.Verdict, op.Why, true
 	}
 	switch {
@@ -71,8 +78,7 @@ func (s *State) wantsOthers(o Observation, p Policy) bool {
 		s.Paused() || s.Forced != Nobody || !s.HeldUntil.IsZero() {
 		return false
 	}
-	op, began := o.Outside, s.outageBegan()
-	settled := op.Verdict == Down && op.isOf(began, o.Time)
+	settled := o.Outside.Verdict == Down && s.isAbout(o.Outside, o.Time)
 	return !settled && (s.Failures >= min(OutsideAfter, p.Failures) || s.isDown(p))
 }
 

@@ -145,6 +145,24 @@ func TestOldOpinion(t *testing.T) {
 	w.want(failover.FailedOver, failover.Standby, failover.EventFailedOver)
 }
 
+// Nor is what they saw long ago in an outage in which prod has answered since.
+func TestOldOpinionOfThisOutage(t *testing.T) {
+	w := newOutside(t, failover.OutsideRequire)
+	w.ready = false
+	w.rounds(5, failover.Down)
+	w.others(failover.Down, "5 of 5 fail")
+	w.rounds(200, failover.Down)
+	w.ready = true
+	w.rounds(1, failover.Up)
+	w.rounds(100, failover.Down)
+	w.want(failover.Failing, failover.Prod, failover.EventCannotSwitch, failover.EventStandbyDown, failover.EventStandbyUp)
+	if !w.asksOthers(failover.Down) {
+		t.Fatal("not asked again")
+	}
+	w.others(failover.Down, "5 of 5 fail")
+	w.want(failover.FailedOver, failover.Standby, failover.EventFailedOver)
+}
+
 // Once decided with them, a switch that OVH does not take for hours needs them no more, nor does a restart.
 func TestOpinionStandsForTheOutage(t *testing.T) {
 	w := newOutside(t, failover.OutsideRequire)

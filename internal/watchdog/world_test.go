@@ -132,7 +132,7 @@ func (w *world) write(file, text string) string {
 	return path
 }
 
-// set replaces a line of the configuration that begins with key.
+// set replaces a line of the configuration that begins with key; without a value, it is left out.
 func (w *world) set(key, value string) { w.config[key] = value }
 
 // configFile writes the configuration. The rhythm is that of a laboratory.
@@ -192,7 +192,9 @@ url = %q
 	var out []string
 	for line := range strings.Lines(text) {
 		key, _, _ := strings.Cut(line, " =")
-		if v, ok := w.config[key]; ok {
+		if v, ok := w.config[key]; ok && v == "" {
+			continue
+		} else if ok {
 			line = key + " = " + v + "\n"
 		}
 		out = append(out, line)
