@@ -212,7 +212,10 @@ func (s *State) endOutage(o Observation, p Policy) {
 	switch {
 	case s.Goal == Standby:
 		returns := p.Auto && s.Forced == Nobody && s.HeldUntil.IsZero() && failed(o.Return) == ""
-		told = !returns
+		told = !returns && s.BackTold != s.Term // once, however often prod comes and goes
+		if told {
+			s.BackTold = s.Term
+		}
 	case s.Intent == nil || s.Intent.Trigger == Automatic:
 		told = s.clear(EventFailedOver) || told || s.Alarms[EventHeld]
 	}

@@ -114,3 +114,21 @@ func TestAwaited(t *testing.T) {
 	w.rounds(200, failover.Up)
 	awaits("an order: it was failed over by hand")
 }
+
+// While the standby serves, prod's coming and going is told once.
+func TestProdComesAndGoes(t *testing.T) {
+	w := newSite(t)
+	w.rounds(5, failover.Down)
+	for range 20 {
+		w.rounds(12, failover.Up)
+		w.rounds(5, failover.Down)
+	}
+	w.want(failover.FailedOver, failover.Standby, failover.EventFailedOver, failover.EventProdBack)
+	w.rounds(12, failover.Up)
+	if err := w.order(failover.Order{Kind: failover.OrderFailback}); err != nil {
+		t.Fatal(err)
+	}
+	w.rounds(5, failover.Down)
+	w.rounds(12, failover.Up)
+	w.want(failover.FailedOver, failover.Standby, failover.EventFailedBack, failover.EventFailedOver, failover.EventProdBack)
+}

@@ -213,11 +213,11 @@ func (h *history) round(t *rapid.T) {
 
 func (h *history) probe(t *rapid.T) {
 	if h.now.Sub(h.lastRound) > h.policy.Gap {
-		h.ups = 0
+		h.ups, h.downs = 0, 0
 	}
 	switch h.verdict {
 	case failover.Down:
-		if h.downs++; h.downs == 1 || h.now.Sub(h.lastRound) > h.policy.Gap {
+		if h.downs++; h.downs == 1 {
 			h.downSince = h.now
 		}
 		h.ups = 0

@@ -62,9 +62,10 @@ type State struct {
 	Homes    []netip.Addr `json:"homes"` // home's addresses, newest last
 	Foreign  Records      `json:"foreign"`
 
-	Alarms  map[Event]bool `json:"alarms"` // raised and not over
-	Noticed int            `json:"noticed"`
-	Notices []Notice       `json:"notices"` // not yet with the messenger
+	Alarms   map[Event]bool `json:"alarms"`    // raised and not over
+	BackTold int            `json:"back_told"` // the last term of the standby in which the owner was told that prod answers again
+	Noticed  int            `json:"noticed"`
+	Notices  []Notice       `json:"notices"` // not yet with the messenger
 }
 
 // Auto is one automatic switch.

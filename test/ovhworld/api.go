@@ -43,7 +43,7 @@ func (w *World) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	w.catchUp()
 	index := len(w.calls)
-	w.calls = append(w.calls, Call{Method: r.Method, Path: path, Query: r.URL.RawQuery, Body: string(raw)})
+	w.calls = append(w.calls, Call{Time: time.Now(), Method: r.Method, Path: path, Query: r.URL.RawQuery, Body: string(raw)})
 	fault := w.faultFor(r.Method, path)
 	var ans answer
 	var effects []string

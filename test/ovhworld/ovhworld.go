@@ -183,8 +183,9 @@ func (w *World) Close() {
 
 // Call is one request, and what became of it.
 type Call struct {
-	Method, Path, Query, Body string // Path is without "/1.0"
-	Status                    int    // 0: no answer was given
+	Time                      time.Time // when it came, by the clock of the machine
+	Method, Path, Query, Body string    // Path is without "/1.0"
+	Status                    int       // 0: no answer was given
 	Effects                   []string
 	Fault                     bool // a fault was played on it
 }
