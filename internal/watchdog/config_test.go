@@ -168,6 +168,9 @@ func TestConfigValues(t *testing.T) {
 	if p := with("prod =", `interval = "1s"`).Sites[0].Probe; p.Target.Timeout != time.Second {
 		t.Errorf("timeout: %v", p.Target.Timeout)
 	}
+	if p := with("prod =", `follow_redirects = true`).Sites[0].Probe; !p.Target.FollowRedirects {
+		t.Error("redirects are not followed")
+	}
 	if p := with("prod =", `body = "(?i)welcome"`).Sites[0].Probe; p.Target.Body == nil || !p.Target.Body.MatchString("You are WELCOME") {
 		t.Errorf("body: %v", p.Target.Body)
 	}
