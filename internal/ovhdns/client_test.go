@@ -342,9 +342,12 @@ func TestHints(t *testing.T) {
 	w := newWorld(t, ovhworld.Options{}, append(rows("www", prod),
 		ovhworld.Record{SubDomain: "www", Type: "HTTPS", Target: `1 . alpn="h2" ipv4hint="192.0.2.1"`},
 		ovhworld.Record{SubDomain: "www", Type: "SVCB", Target: `1 . alpn="h2"`},
+		ovhworld.Record{Type: "MX", Target: "10 mail." + zone + "."}, ovhworld.Record{Type: "MX", Target: "20 WWW"},
+		ovhworld.Record{SubDomain: "www", Type: "MX", Target: "5 " + site + "."},
 	)...)
 	warnings, err := newClient(t, config(listen(t, w))).Hints(t.Context(), zone, site)
-	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "HTTPS record with address hints") {
+	if err != nil || len(warnings) != 3 || !strings.Contains(warnings[0], "HTTPS record with address hints") ||
+		!strings.HasPrefix(warnings[1], "mail for "+zone+" goes to "+site+" (MX 20 WWW)") || !strings.HasPrefix(warnings[2], "mail for "+site+" goes to "+site) {
 		t.Error(warnings, err)
 	}
 }

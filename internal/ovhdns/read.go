@@ -216,7 +216,8 @@ func (c *Client) NameServers(ctx context.Context, zone string) ([]string, error)
 
 // Hints returns a warning for each HTTPS or SVCB record (RFC 9460) of name
 // whose address hints clients may use in place of its A and AAAA records, and
-// which a switch leaves as it is.
+// which a switch leaves as it is, and for each MX record of name or of the zone
+// itself by which mail goes where name leads, the standby after a switch.
 func (c *Client) Hints(ctx context.Context, zone, fqdn string) ([]string, error) {
 	n, err := parseName(zone, fqdn)
 	if err != nil {
@@ -234,6 +235,36 @@ func (c *Client) Hints(ctx context.Context, zone, fqdn string) ([]string, error)
 		for _, r := range records {
 			if strings.Contains(r.Target, "ipv4hint") || strings.Contains(r.Target, "ipv6hint") {
 				warnings = append(warnings, fmt.Sprintf("%s has an %s record with address hints (%s), which a switch does not change: remove the hints", n, kind, r.Target))
+			}
+		}
+	}
+	mail, err := c.mailTo(ctx, zone, n)
+	return append(warnings, mail...), err
+}
+
+// mailTo returns a warning for each MX record that names n.
+func (c *Client) mailTo(ctx context.Context, zone string, n name) ([]string, error) {
+	apex, err := parseName(zone, zone)
+	if err != nil {
+		return nil, err
+	}
+	var warnings []string
+	for _, of := range slices.Compact([]name{apex, n}) {
+		records, err := c.list(ctx, of, "MX")
+		if err != nil {
+			return nil, fmt.Errorf("read MX records of %s: %w", of, err)
+		}
+		for _, r := range records {
+			f := strings.Fields(r.Target) // "10 mail.example.net.", a name without a dot at its end lies in the zone
+			if len(f) != 2 {
+				continue
+			}
+			full, absolute := strings.CutSuffix(f[1], ".")
+			if !absolute {
+				full += "." + apex.String()
+			}
+			if strings.EqualFold(full, n.String()) {
+				warnings = append(warnings, fmt.Sprintf("mail for %s goes to %s (MX %s), and to the standby after a switch: give the mail server a name of its own", of, n, r.Target))
 			}
 		}
 	}

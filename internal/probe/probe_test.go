@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"runtime/debug"
@@ -239,6 +240,31 @@ func TestConnecting(t *testing.T) {
 			t.Error("an IPv4 address was reached over IPv6")
 		}
 	})
+}
+
+// The family is that of the address: the two are two questions.
+func TestFamiliesApart(t *testing.T) {
+	t.Parallel()
+	answers := func(network, address string) string {
+		ln, err := net.Listen(network, address)
+		if err != nil {
+			t.Skipf("no %s here: %v", network, err)
+		}
+		server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), ReadHeaderTimeout: time.Minute}
+		go server.Serve(ln) //nolint:errcheck // it ends with the test
+		t.Cleanup(func() { server.Close() })
+		return ln.Addr().String()
+	}
+	four := answers("tcp4", "127.0.0.1:0")
+	_, port, _ := net.SplitHostPort(four)
+	tg := probe.Target{URL: mustURL(t, "http://www.example.net/"), Address: four, Timeout: 2 * time.Second}
+	want(t, probe.Check(t.Context(), tg), "", "from 127.0.0.1:")
+	tg.Address = "[::1]:" + port
+	if r := probe.Check(t.Context(), tg); r.OK {
+		t.Errorf("IPv4 answered for IPv6: %+v", r)
+	}
+	tg.Address = answers("tcp6", "[::1]:0")
+	want(t, probe.Check(t.Context(), tg), "", "from [::1]:")
 }
 
 // fullBacklog listens, but its queue is full: the kernel ignores every further SYN, like a host that is switched off.
