@@ -20,6 +20,7 @@ type Known struct {
 	files    map[inode]string              // by the source file that a path was made from
 	linked   map[inode]map[string]struct{} // more paths made from the same one
 	expected tree.Tree
+	laid     map[string]Laid
 	observe  func(Change)
 }
 
@@ -28,8 +29,8 @@ type Known struct {
 type Change struct {
 	Op    ChangeOp
 	Path  string
-	To    string     // of Renamed
-	Entry tree.Entry // of Placed and Sent
+	To    string     // of Renamed and LaidBy
+	Entry tree.Entry // of Placed, Sent and LaidBy
 }
 
 // ChangeOp is what a Change is.
@@ -40,6 +41,7 @@ const (
 	Removed                 // Delete
 	Renamed                 // Rename
 	Sent                    // Expect
+	LaidBy                  // Lay
 )
 
 // Observe has f told of every change from now on.
@@ -56,6 +58,8 @@ func (k *Known) Repeat(c Change) {
 		k.Rename(c.Path, c.To)
 	case Sent:
 		k.Expect(c.Path, c.Entry)
+	case LaidBy:
+		k.Lay(c.Path, Laid{c.To, c.Entry})
 	}
 }
 
@@ -70,7 +74,7 @@ func NewKnown(t tree.Tree) *Known {
 	if t == nil {
 		t = tree.Tree{}
 	}
-	k := &Known{entries: t, kids: map[string]map[string]struct{}{}, files: map[inode]string{}, linked: map[inode]map[string]struct{}{}, expected: tree.Tree{}}
+	k := &Known{entries: t, kids: map[string]map[string]struct{}{}, files: map[inode]string{}, linked: map[inode]map[string]struct{}{}, expected: tree.Tree{}, laid: map[string]Laid{}}
 	for p, e := range t {
 		k.link(p)
 		k.index(p, e)
@@ -98,6 +102,21 @@ func (k *Known) Expect(p string, e tree.Entry) {
 
 // Expected returns what was expected and never confirmed.
 func (k *Known) Expected() tree.Tree { return k.expected }
+
+// Laid is a file that lies whole on the replica, under a name of ours, and waits for the rest of its batch.
+type Laid struct {
+	At    string     // relative to the target
+	Entry tree.Entry // of the source file, as it was sent
+}
+
+// Lay says that what will be put at p has been sent, and where it lies until then.
+func (k *Known) Lay(p string, l Laid) {
+	k.laid[p] = l
+	k.tell(Change{Op: LaidBy, Path: p, To: l.At, Entry: l.Entry})
+}
+
+// Laid returns what was laid by and has not been put in its place, nor anything else since.
+func (k *Known) Laid() map[string]Laid { return k.laid }
 
 // Recall makes listed, which a listing gave, exact by what k remembers: where the listing bears out what is remembered of a
 // path, or what was sent to it, that is what lies there. What fits both, or neither, is doubtful.
@@ -201,6 +220,7 @@ func (k *Known) set(p string, e tree.Entry) {
 		k.link(p)
 	}
 	delete(k.expected, p)
+	delete(k.laid, p)
 	k.unindex(p)
 	k.entries[p] = e
 	k.index(p, e)
@@ -218,6 +238,7 @@ func (k *Known) delete(p string) {
 	}
 	delete(k.kids, p)
 	delete(k.expected, p)
+	delete(k.laid, p)
 	k.unindex(p)
 	if _, there := k.entries[p]; there {
 		delete(k.entries, p)

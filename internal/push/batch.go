@@ -38,13 +38,15 @@ type batch struct {
 	progress Progress
 	files    chan struct{} // a slot for each file in flight
 
-	mu     sync.Mutex // guards all below, known and the trash while uploads run
-	out    Outcome
-	finish []step // what the settle phase puts in place: files and new directories
-	links  []step // the same for symbolic links, which come after what they point to
-	attrs  []step
-	junk   []string // temporary names that could not be put in place
-	locked []locked // directories that were opened and have to be shut again
+	mu        sync.Mutex // guards all below, known and the trash while uploads run
+	out       Outcome
+	laid      int    // files noted since that was flushed
+	laidBytes int64  // and their bytes
+	finish    []step // what the settle phase puts in place: files and new directories
+	links     []step // the same for symbolic links, which come after what they point to
+	attrs     []step
+	junk      []string // temporary names that could not be put in place
+	locked    []locked // directories that were opened and have to be shut again
 
 	trashless error // why there is no trash for the present flight
 	room      room
@@ -232,6 +234,8 @@ func (b *batch) file(ctx context.Context, put plan.Put, to slot, later bool) err
 	}
 	if s.metaOnly {
 		b.giveSlot(to)
+	} else if later {
+		b.lay(put.Path, to.path, s.entry)
 	}
 	if len(put.Also) > 0 {
 		return b.names(ctx, put, s, to, later)

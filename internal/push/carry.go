@@ -24,6 +24,7 @@ const removeWithin = 5 * time.Second
 type Carried struct {
 	at    slot
 	entry tree.Entry
+	kept  bool // by an earlier session
 }
 
 // Carries reports whether put can be uploaded by Carry: it is large enough, and can lie in the spool.
@@ -52,7 +53,7 @@ func (r *Replica) Carry(ctx context.Context, src *tree.Root, put plan.Put, was t
 	if s.metaOnly {
 		at.path = ""
 	}
-	return Carried{at, s.entry}, nil
+	return Carried{at: at, entry: s.entry}, nil
 }
 
 // Expect hands over what was carried, for the next plan that holds a put for path. Forget gives up what none held.
@@ -91,6 +92,9 @@ func (b *batch) carried(put plan.Put) (Carried, bool) {
 		return Carried{}, false
 	}
 	if c.at.path == "" && c.entry.Sum != put.Sum { // what lies in its place is not what it was compared with
+		return Carried{}, false
+	}
+	if c.kept && !c.current(put.Entry) {
 		return Carried{}, false
 	}
 	delete(b.r.carried, put.Path)

@@ -78,6 +78,7 @@ type Replica struct {
 	deltas  chan struct{} // and for each that is compared with its old version
 	blocks  BlockStore    // may be nil
 	carried map[string]Carried
+	laid    map[string]plan.Laid // to be adopted by the next Read
 	serial  atomic.Uint64
 	scratch sync.Pool // of *[smallFile]byte
 	id      string    // distinguishes this process's temporary names

@@ -26,6 +26,10 @@ func (r *Replica) Read(ctx context.Context, filter *tree.Filter) (tree.Tree, err
 	if err := r.makeSpool(ctx); err != nil {
 		return nil, fmt.Errorf("make %s: %w", r.spool(), err)
 	}
+	clear(r.carried)
+	if err := r.gather(ctx); err != nil {
+		return nil, fmt.Errorf("gather what an interrupted push left: %w", err)
+	}
 	l, err := r.list(ctx, filter, true)
 	if err != nil {
 		return nil, err
@@ -230,10 +234,13 @@ func (l *listing) leave(abs string) {
 // listSpool notes what was open ahead when the connection ended.
 func (l *listing) listSpool(ctx context.Context, c *sftpipe.Client) error {
 	entries, err := c.ReadDir(ctx, l.r.spool())
-	for _, e := range entries {
-		l.leave(path.Join(l.r.spool(), e.Name))
+	if err != nil {
+		return err
 	}
-	return err
+	for _, name := range l.r.adopt(entries) {
+		l.leave(path.Join(l.r.spool(), name))
+	}
+	return nil
 }
 
 func (l *listing) readLink(ctx context.Context, c *sftpipe.Client, p string) error {

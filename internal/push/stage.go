@@ -92,11 +92,16 @@ func (b *batch) fill(ctx context.Context, puts []plan.Put, inside func(string) s
 		}
 		group.Go(func() error {
 			defer release(b.files)
-			s, err := b.sendFile(working, put, tree.Entry{}, &slot{path: inside(put.Path)})
+			done, err := b.unpack(working, &put, inside(put.Path))
+			if err == nil && !done {
+				var s sent
+				s, err = b.sendFile(working, put, tree.Entry{}, &slot{path: inside(put.Path)})
+				put.Entry = s.entry
+			}
 			if err != nil {
 				return b.failed(working, put.Path, err)
 			}
-			put.Entry = s.entry
+			b.lay(put.Path, inside(put.Path), put.Entry)
 			arrived[i] = put
 			return nil
 		})

@@ -117,13 +117,14 @@ func serveOn(t *testing.T, dir string, up *cutting, far net.Conn, request int64,
 	return client, join
 }
 
-// small is a folder with its replica, made identical, and then changed in every way at once.
+// small is a folder with its replica.
 type small struct {
 	*agentWorld
 	before, after map[string]string
 }
 
-func newSmall(t *testing.T) *small {
+// newEmpty is a folder with nothing in it, and an empty replica.
+func newEmpty(t *testing.T) *small {
 	t.Helper()
 	dir := t.TempDir()
 	s := &small{agentWorld: &agentWorld{src: filepath.Join(dir, "src"), dst: filepath.Join(dir, "root", "target"), state: filepath.Join(dir, "state")}}
@@ -133,6 +134,13 @@ func newSmall(t *testing.T) *small {
 	filter, err := tree.ParseFilter(nil)
 	must(t, err)
 	s.folder = Folder{Name: "webroot", Kind: Files, Source: s.src, Target: "/target", Filter: filter, Keep: time.Hour, MaxDelete: 100, MaxDeletePercent: 100}
+	return s
+}
+
+// newSmall is a folder with its replica, made identical, and then changed in every way at once.
+func newSmall(t *testing.T) *small {
+	t.Helper()
+	s := newEmpty(t)
 	at := func(p string) string { return filepath.Join(s.src, p) }
 	then := time.Unix(1_700_000_000, 0)
 	for _, p := range []string{"replaced", "same", "gone/f", "mv/p", "mv/q", "shut/page", "was-file", "was-dir/in", "log", "names/one", "names/twin", "single"} {

@@ -253,6 +253,9 @@ func (e *engine) begin(ctx context.Context, r *push.Replica) (err error) {
 	if err := r.Check(ctx); err != nil {
 		return err
 	}
+	if e.remembered != nil {
+		r.Adopt(e.remembered.Laid())
+	}
 	listed, err := r.Read(ctx, e.folder.Filter)
 	if err != nil {
 		return err
@@ -265,6 +268,7 @@ func (e *engine) begin(ctx context.Context, r *push.Replica) (err error) {
 	if err := e.memory.follow(e.known); err != nil {
 		e.log.Warn("after a crash the first comparison will be slow", "err", err)
 	}
+	r.Adopted(e.known)
 	r.Before(e.memory.flush)
 	r.Remember(e.blocks)
 	e.full = time.Time{}
@@ -378,7 +382,7 @@ func (e *engine) upkeep(ctx context.Context, r *push.Replica) error {
 
 // save writes the record, if anything has changed.
 func (e *engine) save(now time.Time) {
-	if e.known == nil || !e.dirty && len(e.known.Expected()) == 0 && e.memory.root.same(e.guard.trusted) {
+	if e.known == nil || !e.dirty && len(e.known.Expected())+len(e.known.Laid()) == 0 && e.memory.root.same(e.guard.trusted) {
 		return
 	}
 	e.saved = now

@@ -11,7 +11,6 @@ import (
 	"slices"
 
 	"releve/internal/plan"
-	"releve/internal/tree"
 )
 
 // The journal holds what has been said of the replica since the record was saved: a record of a large folder is not
@@ -71,7 +70,7 @@ func (j *journal) note(c plan.Change) {
 	w.number(uint64(c.Op))
 	w.text(c.Path)
 	w.text(c.To)
-	if c.Op == plan.Placed || c.Op == plan.Sent {
+	if hasEntry(c.Op) {
 		w.entry(c.Entry)
 	}
 	j.buf = binary.AppendUvarint(j.buf, uint64(len(w.buf)))
@@ -80,6 +79,10 @@ func (j *journal) note(c plan.Change) {
 	if len(j.buf) > journalBuffer {
 		j.flush()
 	}
+}
+
+func hasEntry(op plan.ChangeOp) bool {
+	return op == plan.Placed || op == plan.Sent || op == plan.LaidBy
 }
 
 // flush hands everything to the kernel, so that it survives this process.
@@ -132,7 +135,7 @@ func parseFrame(data []byte) (plan.Change, int) {
 	}
 	r := &recordReader{data: body}
 	c := plan.Change{Op: plan.ChangeOp(r.number()), Path: r.text(), To: r.text()}
-	if c.Op == plan.Placed || c.Op == plan.Sent {
+	if hasEntry(c.Op) {
 		c.Entry = r.entry()
 	}
 	if r.bad || len(r.data) > 0 {
@@ -162,19 +165,15 @@ func (m *memory) load() (*plan.Known, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
-	entries, expected := tree.Tree(nil), tree.Tree(nil)
+	known := plan.NewKnown(nil)
 	if err == nil {
-		if m.root, entries, expected, err = parseRecord(data, m.owner); err != nil {
+		if m.root, known, err = parseRecord(data, m.owner); err != nil {
 			return nil, fmt.Errorf("read record %s: %w", m.record, err)
 		}
 		m.base = [sha256.Size]byte(data[len(data)-sha256.Size:])
 	}
-	known := plan.NewKnown(entries)
-	for p, e := range expected {
-		known.Expect(p, e)
-	}
 	m.good, err = replay(m.journalFile(), m.base, known)
-	if known.Len() == 0 && len(known.Expected()) == 0 {
+	if known.Len()+len(known.Expected())+len(known.Laid()) == 0 {
 		return nil, err
 	}
 	return known, err

@@ -52,6 +52,13 @@ func saveRecord(path, owner string, root rootID, known *plan.Known) (checksum [s
 		w.entry(e)
 		w.flush()
 	}
+	w.number(uint64(len(known.Laid())))
+	for p, l := range known.Laid() {
+		w.text(p)
+		w.text(l.At)
+		w.entry(l.Entry)
+		w.flush()
+	}
 	w.flush()
 	checksum = [sha256.Size]byte(sum.Sum(nil))
 	if w.err == nil {
@@ -103,30 +110,36 @@ func (w *recordWriter) flush() {
 	w.buf = w.buf[:0]
 }
 
-// parseRecord reads a record: what was known of which source, and what was expected. A record that is damaged, of another version or about
+// parseRecord reads a record: what was known, and of which source. A record that is damaged, of another version or about
 // something else is an error.
-func parseRecord(data []byte, owner string) (root rootID, entries, expected tree.Tree, err error) {
+func parseRecord(data []byte, owner string) (rootID, *plan.Known, error) {
 	if len(data) < sha256.Size {
-		return rootID{}, nil, nil, errors.New("it is cut short")
+		return rootID{}, nil, errors.New("it is cut short")
 	}
 	body, want := data[:len(data)-sha256.Size], data[len(data)-sha256.Size:]
 	if got := sha256.Sum256(body); !bytes.Equal(got[:], want) {
-		return rootID{}, nil, nil, errors.New("it is damaged")
+		return rootID{}, nil, errors.New("it is damaged")
 	}
 	r := &recordReader{data: body}
 	if r.text() != recordHeader {
-		return rootID{}, nil, nil, errors.New("it is of another version")
+		return rootID{}, nil, errors.New("it is of another version")
 	}
 	if r.text() != owner {
-		return rootID{}, nil, nil, errors.New("it is about another folder or target")
+		return rootID{}, nil, errors.New("it is about another folder or target")
 	}
-	root = rootID{path: r.text(), ino: r.number(), born: r.signed()}
-	entries = r.tree()
-	expected = r.tree()
+	root := rootID{path: r.text(), ino: r.number(), born: r.signed()}
+	known := plan.NewKnown(r.tree())
+	for p, e := range r.tree() {
+		known.Expect(p, e)
+	}
+	for range r.count() {
+		p := r.text()
+		known.Lay(p, plan.Laid{At: r.text(), Entry: r.entry()})
+	}
 	if r.bad || len(r.data) > 0 {
-		return rootID{}, nil, nil, errors.New("it is damaged")
+		return rootID{}, nil, errors.New("it is damaged")
 	}
-	return root, entries, expected, nil
+	return root, known, nil
 }
 
 type recordReader struct {
@@ -166,12 +179,18 @@ func (r *recordReader) bytes(n uint64) []byte {
 
 func (r *recordReader) text() string { return string(r.bytes(r.number())) }
 
-func (r *recordReader) tree() tree.Tree {
+// count is a number of things that follow.
+func (r *recordReader) count() uint64 {
 	n := r.number()
 	if n > uint64(len(r.data)) {
 		r.bad = true
-		return nil
+		return 0
 	}
+	return n
+}
+
+func (r *recordReader) tree() tree.Tree {
+	n := r.count()
 	t := make(tree.Tree, n)
 	for range n {
 		p := r.text()

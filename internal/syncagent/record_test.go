@@ -41,6 +41,11 @@ func TestRecordRoundTrip(t *testing.T) {
 			e.Shared = 0 // not to be expected
 			sent[p] = e
 		}
+		laid := map[string]plan.Laid{}
+		for p, e := range randomTree(t) {
+			laid[p] = plan.Laid{At: rapid.String().Draw(t, "at"), Entry: e}
+			known.Lay(p, laid[p])
+		}
 		if _, err := saveRecord(file, "owner", root, known); err != nil {
 			t.Fatal(err)
 		}
@@ -48,14 +53,14 @@ func TestRecordRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		was, got, expected, err := parseRecord(data, "owner")
+		was, read, err := parseRecord(data, "owner")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !maps.Equal(got, want) || !maps.Equal(expected, sent) || was != root {
+		if got := maps.Collect(read.All()); !maps.Equal(got, want) || !maps.Equal(read.Expected(), known.Expected()) || !maps.Equal(read.Laid(), laid) || was != root {
 			t.Fatalf("got %v, want %v", got, want)
 		}
-		if _, _, _, err := parseRecord(data, "another"); err == nil {
+		if _, _, err := parseRecord(data, "another"); err == nil {
 			t.Fatal("a record of another folder was taken")
 		}
 	})
@@ -74,12 +79,12 @@ func TestRecordDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range whole {
-		if _, _, _, err := parseRecord(whole[:i], "owner"); err == nil {
+		if _, _, err := parseRecord(whole[:i], "owner"); err == nil {
 			t.Fatalf("cut after %d of %d bytes, and taken", i, len(whole))
 		}
 		bent := append([]byte(nil), whole...)
 		bent[i] ^= 0x40
-		if _, _, _, err := parseRecord(bent, "owner"); err == nil {
+		if _, _, err := parseRecord(bent, "owner"); err == nil {
 			t.Fatalf("byte %d changed, and taken", i)
 		}
 	}
