@@ -8,6 +8,9 @@
 // wants done goes to writer.go and messages.go. hook.go stands beside it. Only the loop touches the state, so that nothing needs a lock to be
 // decided; before every write writer.go asks it once more, with what the zone holds at that moment.
 //
+// dyndns.go is a loop of its own beside the sites': it keeps a name at home. prepare.go lowers TTLs, by the same way as a
+// switch; copies.go and delays.go keep what a write found and how long publishing it took.
+//
 // The other files are its face: check.go, remote.go and control.go for the command line, status.go, page.go and
 // metrics.go for the status.
 package watchdog

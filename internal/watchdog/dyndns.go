@@ -201,7 +201,7 @@ func (d *dyndns) follow(ctx context.Context) error {
 	case len(want) == 0:
 		d.say(dynWaiting, errors.New("home's address is not known yet"))
 		return nil
-	case (want.Equal(have) || d.stubborn != nil && have.Equal(d.stubborn)) && !d.memory.Unsettled:
+	case (alike(want, have) || d.stubborn != nil && alike(have, d.stubborn)) && !d.memory.Unsettled:
 	default:
 		if err := d.write(ctx, want, force); err != nil {
 			if force {
@@ -214,6 +214,9 @@ func (d *dyndns) follow(ctx context.Context) error {
 	}
 	return d.await(ctx, want, home)
 }
+
+// alike reports whether both hold the same records, in whichever of OVH's collections.
+func alike(a, b failover.Records) bool { return len(a) == len(b) && toSet(a).Equal(toSet(b)) }
 
 // learn remembers home's addresses: what leads there is ours from now on.
 func (d *dyndns) learn(home homeView) error {
@@ -252,7 +255,7 @@ func (d *dyndns) write(ctx context.Context, want failover.Records, force bool) e
 		switch {
 		case len(foreign) > 0 && !force:
 			return &failover.ForeignError{Have: have}
-		case !again.Equal(want):
+		case !alike(again, want):
 			return fmt.Errorf("%w: %s", errMoved, again)
 		}
 		d.memory.Unsettled = true

@@ -51,7 +51,7 @@ func TestDynPlan(t *testing.T) {
 				t.Fatalf("%v is nobody's of ours and not foreign", r)
 			case !ours && !follows && !slices.Contains(want, r):
 				t.Fatalf("%v, of a family that is not followed, would go", r)
-			case follows && !k.Agreed && ours && !slices.Contains(want, r):
+			case follows && !k.Agreed && !slices.Contains(want, r): // by force or not
 				t.Fatalf("%v would go although nobody knows where home is", r)
 			}
 		}

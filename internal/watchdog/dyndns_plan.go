@@ -38,7 +38,7 @@ func (m *dynMemory) know(a netip.Addr) bool {
 //
 // A family that the name follows is brought to home's address where that is agreed on now, and kept as it is where it
 // is not. A record of such a family that leads to no address of home, present or remembered, is foreign: somebody
-// else's, and nothing is written. Records of the other family are none of our business, unless they are a remnant of
+// else's, and nothing is written; by force it is overwritten, but never removed for nothing. Records of the other family are none of our business, unless they are a remnant of
 // ours, from when the name followed that family too.
 func dynPlan(c DynDNS, have failover.Records, home homeView, homes []netip.Addr) (want, foreign failover.Records) {
 	for _, f := range []struct {
@@ -52,11 +52,13 @@ func dynPlan(c DynDNS, have failover.Records, home homeView, homes []netip.Addr)
 		}
 		for _, r := range have {
 			ours := slices.Contains(homes, r.Addr) || r.Addr == f.known.Address
-			switch {
-			case !f.is(r.Addr):
-			case f.follows && !ours:
+			if !f.is(r.Addr) {
+				continue
+			}
+			if f.follows && !ours {
 				foreign = append(foreign, r)
-			case f.follows && !agreed, !f.follows && !ours:
+			}
+			if f.follows && !agreed || !f.follows && !ours {
 				want = append(want, r)
 			}
 		}

@@ -161,6 +161,25 @@ func TestDynDNSKnowsWhatItFound(t *testing.T) {
 	w.leads(atHome2)
 }
 
+// TestDynDNSAsDynHost: OVH files what has a TTL of 60 in its other collection. That is the same record.
+func TestDynDNSAsDynHost(t *testing.T) {
+	t.Parallel()
+	w := dynWorld(t)
+	w.ovh.Change(func(o *ovhworld.Options) { o.DynHostAt60 = true })
+	stop := w.start()
+	w.leads(atHome1)
+	w.moveHome(home2)
+	w.leads(atHome2)
+	stop()
+	effects := len(w.ovh.Effects())
+	w.start()
+	w.leads(atHome2)
+	w.mustCommand("dyndns")
+	if got := w.ovh.Effects(); len(got) != effects {
+		t.Errorf("written again: %q", got[effects:])
+	}
+}
+
 // TestDynDNSKeepsWhatItHas while home's address is not known, or not agreed on.
 func TestDynDNSKeepsWhatItHas(t *testing.T) {
 	t.Parallel()

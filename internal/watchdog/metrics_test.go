@@ -26,13 +26,16 @@ func TestMetricsOfChanges(t *testing.T) {
 	w.leads(atHome1)
 	w.moveHome(home2)
 	w.leads(atHome2)
-	metrics := func() string {
-		req := must(http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/metrics", nil))
+	get := func(path string) string {
+		req := must(http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+path, nil))
 		resp := must(http.DefaultClient.Do(req))
 		defer resp.Body.Close()
 		return string(must(io.ReadAll(resp.Body)))
 	}
-	text := metrics()
+	if page := get("/"); !strings.Contains(page, "home.example.net") || !strings.Contains(page, "leads home: A 81.2.69.160") {
+		t.Errorf("the page:\n%s", page)
+	}
+	text := get("/metrics")
 	for _, want := range []string{
 		`watchdog_dns_api_requests_total{method="POST",result="ok"} 3`, // added, and refreshed twice
 		`watchdog_dns_api_requests_total{method="PUT",result="ok"} 1`,

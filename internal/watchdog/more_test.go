@@ -249,6 +249,8 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"pause", name, "30"}, 2, "30"},
 		{[]string{"pause", name, "0"}, 2, "longer than nothing"},
 		{[]string{"status"}, 1, "not running"},
+		{[]string{"prepare", name}, 1, "not running"},
+		{[]string{"prepare"}, 2, "<site>"},
 		{[]string{"failover", "--force", name}, 1, "not running"},
 	} {
 		code, out, errs := w.command(c.args...)
