@@ -55,6 +55,16 @@ func (p *phone) send(ctx context.Context, m notify.Message) error {
 	return nil
 }
 
+// attempts is how many there were since the last question.
+func (p *phone) attempts() int {
+	synctest.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.tries)
+	p.tries = nil
+	return n
+}
+
 func (p *phone) messages() []notify.Message {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -278,7 +278,7 @@ func (c *checker) notifications() {
 	for i, n := range c.cfg.Notify {
 		names[i] = n.ChannelName()
 	}
-	c.pass("notify", "%s", strings.Join(names, ", "))
+	c.pass("notify", "%s (try: syncagent notify-test)", strings.Join(names, ", "))
 }
 
 // remedy says what to do about a connection that could not be made.

@@ -198,7 +198,7 @@ func TestWeb(t *testing.T) {
 	for _, want := range []string{
 		`watchdog_state{site="www.example.net",state="normal"} 1`, `watchdog_probe_success{site="www.example.net",target="127.0.0.1",family="ipv4"} 1`,
 		`watchdog_uplink_up `, `watchdog_backup_ready{site="www.example.net",check="certificate"} 1`, `watchdog_public_ip_info{family="ipv4",ip="81.2.69.142"} 1`,
-		`watchdog_outbox_pending 0`, `watchdog_dns_in_sync{site="www.example.net"} 1`, `watchdog_worst_case_seconds`,
+		`watchdog_outbox_pending 0`, `watchdog_messages_total{channel="webhook",result="failed"} 0`, `watchdog_dns_in_sync{site="www.example.net"} 1`, `watchdog_worst_case_seconds`,
 	} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("no %s in:\n%s", want, metrics)
