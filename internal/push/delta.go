@@ -27,7 +27,8 @@ const (
 	// giveUp is how much may have changed, more of it than not, before the rest is not worth to be compared: the whole
 	// file goes faster over several connections than its parts over one.
 	giveUp = 16 << 20
-	// deltasAtOnce is how many files are compared at once: each can keep two cores and the server's disk busy.
+	// deltasAtOnce is how many files are compared at once, beside those of which much has changed: each can keep two
+	// cores and the server's disk busy.
 	deltasAtOnce = 2
 )
 
@@ -70,7 +71,7 @@ var (
 // sendChanges is sendDelta over the connection that is there. If more than a little has changed it begins anew over a
 // further one, so that what is small does not wait.
 func (r *Replica) sendChanges(ctx context.Context, d deltaOf, read func(int)) (*scanned, error) {
-	got, err := r.sendDelta(ctx, r.lanes.Bulk, aLittle, d, read, sftpipe.WithWindow(littleWindow))
+	got, err := r.sendLittle(ctx, d, read)
 	if !errors.Is(err, errMore) {
 		return got, err
 	}
@@ -79,9 +80,21 @@ func (r *Replica) sendChanges(ctx context.Context, d deltaOf, read func(int)) (*
 	if _, err := d.file.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSource, err)
 	}
+	if !acquire(ctx, r.large) {
+		return nil, context.Cause(ctx)
+	}
+	defer release(r.large)
 	clients, done := r.lanes.more(ctx, true)
 	defer done()
 	return r.sendDelta(ctx, append(clients, r.lanes.Bulk)[0], math.MaxInt64, d, read)
+}
+
+func (r *Replica) sendLittle(ctx context.Context, d deltaOf, read func(int)) (*scanned, error) {
+	if !acquire(ctx, r.deltas) {
+		return nil, context.Cause(ctx)
+	}
+	defer release(r.deltas)
+	return r.sendDelta(ctx, r.lanes.Bulk, aLittle, d, read, sftpipe.WithWindow(littleWindow))
 }
 
 // deltaOf is a file that has an old version on the replica.
@@ -99,10 +112,6 @@ type deltaOf struct {
 // it was. After an error something may lie at the name; the file can be sent whole then, but for errors of the source, of
 // the connection and of the context.
 func (r *Replica) sendDelta(ctx context.Context, c *sftpipe.Client, limit int64, of deltaOf, read func(int), opts ...sftpipe.UploadOption) (*scanned, error) {
-	if !acquire(ctx, r.deltas) {
-		return nil, context.Cause(ctx)
-	}
-	defer release(r.deltas)
 	level := max(of.old.Level, levelOf(of.now.Size))
 	scan := newScan(of.file, of.now.Size, level, read)
 	defer scan.stop()

@@ -28,7 +28,7 @@ type scan struct {
 	err     error // valid when out is closed
 }
 
-// scanned is what was read.
+// scanned is what was read: n bytes, of which the rest is told if they are all.
 type scanned struct {
 	n      int64
 	sum    [sha256.Size]byte
@@ -58,7 +58,6 @@ func newScan(f *os.File, size int64, level int, read func(int)) *scan {
 		whole := sha256.New()
 		for seg := range between {
 			whole.Write(seg.data)
-			s.n += int64(len(seg.data))
 			select {
 			case s.out <- seg:
 			case <-s.quit:
@@ -93,6 +92,7 @@ func (s *scan) read(f *os.File, size int64, level int, read func(int), to chan<-
 			return
 		}
 		read(n)
+		s.n += int64(n)
 		left -= int64(n)
 		seg.data = seg.buf[:n]
 		hashes := leaves(seg.data)
