@@ -3,12 +3,14 @@ package push_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 
 	"releve/internal/plan"
 	"releve/internal/push"
@@ -70,6 +72,38 @@ func TestOpenAhead(t *testing.T) {
 	}
 	w.push(t)
 	w.identical(t)
+}
+
+// TestSpoolDoesNotGrow: files that were open ahead and not needed, because only times had changed, are used later.
+func TestSpoolDoesNotGrow(t *testing.T) {
+	w := newWorld(t, dial(t), t.TempDir(), 0)
+	names := make([]string, 50)
+	for i := range names {
+		names[i] = filepath.Join(w.src, fmt.Sprint(i))
+		must(t, os.WriteFile(names[i], []byte("text"), 0o644))
+	}
+	w.push(t)
+	for i := range 10 {
+		then := time.Unix(1e9+int64(i), 0)
+		for _, name := range names {
+			must(t, os.Chtimes(name, then, then))
+		}
+		w.push(t)
+		w.identical(t)
+	}
+	for i := range 10 { // and so are those of files that are gone when it is their turn
+		gone := filepath.Join(w.src, "gone")
+		must(t, os.WriteFile(gone, []byte("text"), 0o644))
+		src := tree.Tree{}
+		_, err := w.root.Scan(t.Context(), ".", w.filter, src)
+		must(t, err)
+		must(t, os.Remove(gone))
+		_, err = w.replica.Apply(t.Context(), w.root, plan.Diff(src, w.known, plan.Scope{All: true}), w.known, w.at.Add(time.Duration(i)*time.Minute), nil)
+		must(t, err)
+	}
+	if n := len(spooled(t, w)); n > 8 { // the four that were taken, and four for them
+		t.Errorf("%d files are open ahead", n)
+	}
 }
 
 // TestSpoolThatVanished: what was open ahead is of no use then, and the change arrives all the same.

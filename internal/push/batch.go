@@ -230,10 +230,11 @@ func (b *batch) file(ctx context.Context, put plan.Put, to slot, later bool) err
 	} else if put.Current {
 		s = sent{put.Entry, true}
 	} else if s, err = b.sendFile(ctx, put, b.was(put), &to); err != nil {
+		b.giveSlot(ctx, to)
 		return b.failedAll(ctx, put.Split(), err)
 	}
 	if s.metaOnly {
-		b.giveSlot(to)
+		b.giveSlot(ctx, to)
 	} else if later {
 		b.lay(put.Path, to.path, s.entry)
 	}
@@ -276,12 +277,21 @@ func (b *batch) was(put plan.Put) tree.Entry {
 	return e
 }
 
-// giveSlot gives back a slot that was not needed.
-func (b *batch) giveSlot(to slot) {
+// giveSlot gives back a slot that was not needed. Others are being opened in its place: no more are kept than that takes.
+func (b *batch) giveSlot(ctx context.Context, to slot) {
+	if to.file == nil {
+		return
+	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if to.file != nil {
+	keep := len(b.r.ahead.open) < spares
+	if keep {
 		b.r.ahead.open = append(b.r.ahead.open, to)
+	} else {
+		b.junk = append(b.junk, to.path)
+	}
+	b.mu.Unlock()
+	if !keep {
+		_ = to.file.Close(ctx) // it is empty, and removed with the junk
 	}
 }
 
