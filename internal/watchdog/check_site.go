@@ -42,8 +42,9 @@ func (k siteCheck) run(ctx context.Context) {
 	if !ok {
 		return
 	}
-	k.nameServers(ctx, have)
-	k.budget(ctx, have)
+	ttl := k.ttl(ctx, have)
+	k.nameServers(ctx, have, ttl)
+	k.budget(ttl)
 }
 
 func (k siteCheck) prod(ctx context.Context, t probe.Target) {
@@ -152,7 +153,9 @@ func (k siteCheck) switched(set ovhdns.Set) bool {
 	return err == nil && st.Goal == failover.Standby && set.SameTargets(toSet(st.Want))
 }
 
-func (k siteCheck) nameServers(ctx context.Context, have failover.Records) {
+// nameServers holds what they serve against what OVH's API says, the TTLs too: that a TTL of 0 is the one that the API
+// gives the zone is nowhere promised.
+func (k siteCheck) nameServers(ctx context.Context, have failover.Records, ttl time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	name := k.site.Name
@@ -169,17 +172,26 @@ func (k siteCheck) nameServers(ctx context.Context, have failover.Records) {
 			"%s: not all name servers serve what OVH's API says: %v", name, err)
 		return
 	}
+	if err := late(ovhdns.PublishedWithin(ctx, servers, name, toSet(have), int64(ttl.Seconds()))); err != nil {
+		k.bad("either a change is being published, or the zone's own TTL is another one: watchdog prepare "+name, "%s: resolvers may keep it for longer than OVH's API says, which is %s: %v", name, short(ttl), err)
+		return
+	}
 	k.good("%s: every name server (%d) serves what OVH's API says", name, len(servers))
 }
 
-func (k siteCheck) budget(ctx context.Context, have failover.Records) {
+// ttl is how long resolvers may keep these records.
+func (k siteCheck) ttl(ctx context.Context, have failover.Records) time.Duration {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	zoneTTL, err := k.zone.DefaultTTL(ctx, k.site.Zone)
 	if err != nil {
 		zoneTTL = 0
 	}
-	b := computeBudget(k.site, longestTTL(have, zoneTTL), k.measured())
+	return longestTTL(have, zoneTTL)
+}
+
+func (k siteCheck) budget(ttl time.Duration) {
+	b := computeBudget(k.site, ttl, k.measured())
 	if advice := b.advice(); advice != "" {
 		k.bad(advice, "%s: A FAIL-OVER TAKES LONGER THAN %s: %s", k.site.Name, short(promise), b)
 		return

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"releve/internal/ovhdns"
 	"releve/test/ovhworld"
 )
 
@@ -42,6 +43,11 @@ func TestCheck(t *testing.T) {
 		}, 1, []string{
 			"✗ www.example.net: A FAIL-OVER TAKES LONGER THAN 5m", "TTL 1h", "watchdog prepare www.example.net makes that 1m",
 		}},
+		{"TTL longer than it looks", func(w *world) {
+			// A lower TTL was written, and the name servers do not know yet.
+			w.ovh.Change(func(o *ovhworld.Options) { o.PublishDelay = time.Hour })
+			w.lowerUnseen()
+		}, 1, []string{"✗ www.example.net: resolvers may keep it for longer than OVH's API says, which is 1m", "still serves A 127.0.0.1 ttl 90"}},
 		{"no refresh right", func(w *world) {
 			w.ovh.AddCredential("app", "consumer", time.Time{}, noRefresh()...)
 		}, 1, []string{"✗ the key at OVH lacks rights for zone example.net", "/domain/zone/example.net/refresh", "createToken"}},
@@ -93,6 +99,16 @@ func TestCheck(t *testing.T) {
 			c.spoil(w)
 			w.check(c.code, c.wants...)
 		})
+	}
+}
+
+// lowerUnseen writes the site's record with a TTL of 60, which the name servers have not heard of.
+func (w *world) lowerUnseen() {
+	w.Helper()
+	client := must(ovhdns.New(ovhdns.Config{Endpoint: w.endpoint, ApplicationKey: "app", ApplicationSecret: "secret", ConsumerKey: "consumer"}))
+	defer client.Close()
+	if _, err := client.Replace(w.Context(), zone, name, ovhdns.Set{{Type: "A", Target: prod4, TTL: 60}}, nil); err != nil {
+		w.Fatal(err)
 	}
 }
 
