@@ -29,7 +29,7 @@ histories: ## play random histories against the decision core (CHECKS=10000)
 	go test -count=1 -run 'TestHistories|TestFlapping' -timeout 0 -v ./internal/failover/ -rapid.checks=$(or $(CHECKS),10000)
 
 detect: ## measure, in real time, from prod's death to a switch that OVH has accepted (RUNS=20)
-	DETECT_RUNS=$(or $(RUNS),20) go test -count=1 -run 'TestDetect$$' -timeout 10m -v ./internal/watchdog/ | grep -v '^ *=== '
+	DETECT_RUNS=$(or $(RUNS),20) go test -count=1 -run 'TestDetect$$' -timeout 10m -v ./internal/watchdog/
 
 fuzz: ## run each fuzz target for a while (FUZZTIME=10s)
 	test/scripts/fuzz $(FUZZTIME)
