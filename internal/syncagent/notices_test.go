@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"releve/internal/plan"
+	"releve/internal/push"
 	"releve/internal/report"
 	"releve/internal/tree"
 	"releve/test/sshworld"
@@ -191,5 +193,44 @@ func TestHardLinksFollowed(t *testing.T) {
 	a.identical(t)
 	if n := linked.Load(); n > 0 {
 		t.Errorf("%d links were made, though it was remembered that they are there", n)
+	}
+}
+
+// TestHardLinksAfterAnotherNameIsGone: what happened to a file is told of one of its names, and that name leads elsewhere
+// before anybody looks. The other names show it.
+func TestHardLinksAfterAnotherNameIsGone(t *testing.T) {
+	for name, c := range map[string]struct {
+		part  func(at func(string) string)
+		scope plan.Scope
+	}{
+		"replaced": {func(at func(string) string) {
+			write(t, at("temp"), "another")
+			must(t, os.Rename(at("temp"), at("d/a")))
+		}, plan.Scope{Paths: []string{"d/a"}}},
+		"removed": {func(at func(string) string) { must(t, os.Remove(at("d/a"))) }, plan.Scope{Paths: []string{"d/a"}}},
+		"removed, and another one": {func(at func(string) string) {
+			must(t, os.Remove(at("d/a")))
+			must(t, os.Remove(at("b")))
+		}, plan.Scope{Paths: []string{"b", "d/a"}}},
+		"removed with its folder": {func(at func(string) string) { must(t, os.RemoveAll(at("d"))) }, plan.Scope{Subtrees: []string{"d"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newEmpty(t)
+			at := func(p string) string { return filepath.Join(s.src, p) }
+			write(t, at("d/a"), "one")
+			must(t, os.Link(at("d/a"), at("b")))
+			must(t, os.Link(at("d/a"), at("c")))
+			s.begin(t)
+			client, _ := serve(t, filepath.Dir(s.dst), -1, -1)
+			r := push.New(push.Lanes{Small: client}, s.folder.Target, "names", s.folder.Keep)
+			must(t, s.engine.begin(t.Context(), r))
+			must(t, s.engine.round(t.Context(), r))
+			s.same(t)
+			must(t, os.Chmod(at("d/a"), 0o600))
+			c.part(at)
+			s.engine.todo.scope = c.scope
+			must(t, s.engine.round(t.Context(), r))
+			s.same(t)
+		})
 	}
 }

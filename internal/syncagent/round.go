@@ -155,16 +155,28 @@ func (e *engine) look(ctx context.Context, scope plan.Scope) (view, error) {
 		}
 	}
 	paths := slices.Clone(scope.Paths)
-	for _, entry := range l.src {
-		paths = append(paths, e.lookAlso(entry, l)...)
+	for p, entry := range l.src {
+		paths = append(paths, e.lookAlso(p, entry, l)...)
 	}
+	for _, sub := range scope.Subtrees {
+		for p, old := range e.known.Below(sub) {
+			if _, there := l.src[p]; !there && old.Nlink > 1 {
+				paths = append(paths, e.lookAlso(p, tree.Entry{}, l)...)
+			}
+		}
+	}
+	done := make(map[string]bool, len(paths))
 	for i := 0; i < len(paths); i++ {
 		p := paths[i]
+		if done[p] {
+			continue
+		}
+		done[p] = true
 		entry, err := e.lookAt(p, &l)
 		if err != nil {
 			return l, err
 		}
-		paths = append(paths, e.lookAlso(entry, l)...)
+		paths = append(paths, e.lookAlso(p, entry, l)...)
 		if entry.Type == tree.Dir && entry.Ino != 0 && (e.polled || !e.known.SameDir(p, entry)) {
 			if err := scan(p); err != nil {
 				return l, err
@@ -196,16 +208,22 @@ func (e *engine) lookAt(p string, l *view) (tree.Entry, error) {
 	return tree.Entry{}, nil
 }
 
-// lookAlso names the other paths of a file with several: what happens to it by one name is told of that one alone.
-func (e *engine) lookAlso(entry tree.Entry, l view) []string {
-	if entry.Type != tree.File || entry.Nlink < 2 {
-		return nil
-	}
+// lookAlso names the other paths of the file at p, if it has several: what happens to it by one name is told of that one
+// alone. If p was a name of another file before, or is gone, it names the other paths of that one, too.
+func (e *engine) lookAlso(p string, entry tree.Entry, l view) []string {
 	var others []string
-	for q := range e.known.Linked(entry) {
-		if _, looked := l.src[q]; !looked {
-			others = append(others, q)
+	add := func(file tree.Entry) {
+		for q := range e.known.Linked(file) {
+			if _, looked := l.src[q]; !looked && q != p {
+				others = append(others, q)
+			}
 		}
+	}
+	if entry.Type == tree.File && entry.Nlink > 1 {
+		add(entry)
+	}
+	if old, ok := e.known.Get(p); ok && old.Type == tree.File && old.Ino != 0 && (old.Ino != entry.Ino || old.Dev != entry.Dev) {
+		add(old)
 	}
 	return others
 }
