@@ -177,10 +177,10 @@ func TestDelays(t *testing.T) {
 	d.add("example.net", time.Hour)
 	d.add("example.org", time.Minute)
 	for i := range delaysKept {
-		d.add("example.net", time.Duration(i+1)*time.Second)
+		d.add("example.net", time.Duration(delaysKept-i)*time.Second)
 	}
 	d = newDelays(st)
-	if last, slowest := d.last("example.net"), d.slowest("example.net"); last != delaysKept*time.Second || slowest != delaysKept*time.Second {
+	if last, slowest := d.last("example.net"), d.slowest("example.net"); last != time.Second || slowest != delaysKept*time.Second {
 		t.Errorf("last %s, slowest %s", last, slowest)
 	}
 	if got := d.slowest("example.org"); got != time.Minute {
