@@ -45,8 +45,9 @@ type batch struct {
 	finish    []step // what the settle phase puts in place: files and new directories
 	links     []step // the same for symbolic links, which come after what they point to
 	attrs     []step
-	junk      []string // temporary names that could not be put in place
-	locked    []locked // directories that were opened and have to be shut again
+	junk      []string         // temporary names that could not be put in place
+	locked    []locked         // directories that were opened and have to be shut again
+	filled    map[string]int64 // what files with holes take up, by path
 
 	trashless error // why there is no trash for the present flight
 	room      room

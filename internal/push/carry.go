@@ -48,7 +48,7 @@ func (r *Replica) Carry(ctx context.Context, src *tree.Root, put plan.Put, was t
 		return Carried{}, cmp.Or(err, ctx.Err())
 	}
 	if err != nil {
-		return Carried{}, r.lacksSpace(ctx, err, uint64(put.Entry.Size))
+		return Carried{}, r.lacksSpace(ctx, err, b.needs(put))
 	}
 	if s.metaOnly {
 		at.path = ""

@@ -98,9 +98,19 @@ func stripe(ctx context.Context, f *sftpipe.File, further []*sftpipe.Client, con
 	var n int64
 	group.Go(func() error {
 		defer close(chunks)
+		holed, _ := content.(*sparse)
 		for {
+			from := content
+			if holed != nil {
+				hole, data, err := holed.gap(working)
+				if err != nil || data == 0 {
+					n += hole
+					return err
+				}
+				n, from = n+hole, io.LimitReader(content, data)
+			}
 			buf := pool.Get().(*[]byte)
-			got, err := io.ReadFull(content, *buf)
+			got, err := io.ReadFull(from, *buf)
 			if got > 0 {
 				select {
 				case chunks <- chunk{buf, got, n}:
@@ -110,6 +120,7 @@ func stripe(ctx context.Context, f *sftpipe.File, further []*sftpipe.Client, con
 				}
 			}
 			switch {
+			case holed != nil && err == io.ErrUnexpectedEOF: // of this part
 			case err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF):
 				return nil
 			case err != nil:

@@ -162,15 +162,33 @@ func noSpace(free, need uint64, err error) error {
 func (b *batch) sizes() map[string]uint64 {
 	sizes := map[string]uint64{}
 	for _, put := range b.plan.Files {
-		sizes[put.Path] = uint64(put.Entry.Size)
+		sizes[put.Path] = b.needs(put)
 	}
 	for _, stage := range b.plan.Stages {
 		for _, put := range stage.Below {
-			sizes[put.Path] = uint64(put.Entry.Size)
-			sizes[stage.Top.Path] += uint64(put.Entry.Size) // it is put in place as a whole
+			sizes[put.Path] = b.needs(put)
+			sizes[stage.Top.Path] += b.needs(put) // it is put in place as a whole
 		}
 	}
 	return sizes
+}
+
+// fills notes what a file with holes takes up.
+func (b *batch) fills(p string, bytes int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.filled == nil {
+		b.filled = map[string]int64{}
+	}
+	b.filled[p] = bytes
+}
+
+// needs is how many bytes put's file takes up on the replica.
+func (b *batch) needs(put plan.Put) uint64 {
+	if n, ok := b.filled[put.Path]; ok {
+		return uint64(n)
+	}
+	return uint64(put.Entry.Size)
 }
 
 // free is how many bytes fit into the replica's file system: none if it has no inode left.

@@ -76,7 +76,16 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, was tree.Entry, to *
 		}
 		in = bytes.NewReader(buf[:n])
 	}
-	if old := b.r.base(was, before); old != nil {
+	old := b.r.base(was, before)
+	data, err := holes(f, before.Size, old != nil)
+	if err != nil {
+		return sent{}, err
+	}
+	if data != nil {
+		old = nil
+		b.fills(put.Path, dataIn(data))
+	}
+	if old != nil {
 		of := deltaOf{file: f, now: before, path: b.r.abs(put.Path), was: was, old: old, to: to.path}
 		if s, err := b.sendVersion(ctx, of, l, last); !errors.Is(err, errWhole) {
 			return s, err
@@ -97,7 +106,12 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, was tree.Entry, to *
 	if b.r.remembers(before.Size) {
 		content.blocks = newBlockSums(before.Size)
 	}
-	n, err := b.send(ctx, to, content, before)
+	var n int64
+	if data != nil {
+		n, err = b.r.uploadSparse(ctx, to, &sparse{reader: content, file: f, size: before.Size, data: data}, before)
+	} else {
+		n, err = b.send(ctx, to, content, before)
+	}
 	err = b.r.lost(ctx, err)
 	if err == nil && n == before.Size {
 		if s, ok := l.prove(n, content.sum(), last); ok {

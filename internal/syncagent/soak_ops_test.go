@@ -17,7 +17,7 @@ type sourceOp func() (what string, err error)
 func (s *source) ops() []sourceOp {
 	return []sourceOp{s.write, s.write, s.write, s.replace, s.replace, s.append, s.truncate, s.mkdir, s.mkdir, s.deploy, s.rename, s.rename,
 		s.rename, s.swap, s.removeAll, s.remove, s.chmod, s.chtimes, s.symlink, s.symlink, s.retype, s.rewrite, s.rewrite, s.fifo, s.log1, s.hardlink,
-		s.restore, s.flicker}
+		s.restore, s.flicker, s.sparse, s.hardlink}
 }
 
 // write writes a file in place, in several writes.
@@ -324,4 +324,30 @@ func (s *source) flicker() (string, error) {
 		errs = append(errs, os.Rename(s.abs(p), s.abs("aside~")), os.Symlink("/etc", s.abs(p)), os.Remove(s.abs(p)), os.Rename(s.abs("aside~"), s.abs(p)))
 	}
 	return fmt.Sprintf("flicker %q", p), errors.Join(errs...)
+}
+
+// sparse makes a file that is mostly a hole.
+func (s *source) sparse() (string, error) {
+	p := s.newPath()
+	data := s.version(100)
+	size := 300_000
+	if !s.recklessly {
+		size += int(s.next)
+	}
+	hole := make([]byte, size)
+	was := s.at(p)
+	was.mode |= 0o644
+	was.contents[""], was.contents[string(hole)] = true, true
+	copy(hole[150_000:], data)
+	was.contents[string(hole)] = true
+	f, err := os.OpenFile(s.abs(p), os.O_CREATE|os.O_WRONLY|os.O_TRUNC|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o644)
+	if err != nil {
+		return "sparse", err
+	}
+	defer f.Close()
+	err = f.Truncate(int64(size))
+	if err == nil {
+		_, err = f.WriteAt(data, 150_000)
+	}
+	return fmt.Sprintf("sparse %q %d", p, size), err
 }
