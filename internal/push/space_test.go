@@ -1,6 +1,7 @@
 package push_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -20,14 +21,8 @@ func TestNoSpaceForOne(t *testing.T) {
 	dir := t.TempDir()
 	smallDisk(t, filepath.Join(dir, "dst"), "size=4m")
 	w := newWorld(t, dial(t), dir, time.Hour)
-	for name, size := range map[string]int64{"small": 10, "large": 8 << 20} {
-		f, err := os.Create(filepath.Join(w.src, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
-			t.Fatal(err)
-		}
+	for name, size := range map[string]int{"small": 10, "large": 8 << 20} {
+		must(t, os.WriteFile(filepath.Join(w.src, name), bytes.Repeat([]byte("x"), size), 0o644))
 	}
 	out := w.push(t)
 	if len(out.Failed) != 1 || out.Failed[0].Path != "large" || !errors.Is(out.Failed[0].Err, push.ErrNoSpace) {
