@@ -365,6 +365,8 @@ func (h *history) order(t *rapid.T) {
 		h.autos = nil
 	}
 	h.forgetAttempt()
+	// A fail-back that was announced as failing, and has written nothing, is over as well once the operator spoke.
+	delete(h.told, "failed_back/"+itoa(h.state.Term+1))
 	h.state = next
 	h.see(t, h.observation())
 }
