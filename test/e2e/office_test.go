@@ -52,7 +52,8 @@ type office struct {
 	prod, standby *netlab.Nginx
 	ovh           *ovhworld.World
 	inbox         *inbox
-	config        string            // more lines for the site's table
+	site          string            // more lines for the site's table
+	config        string            // more tables
 	key           string            // the consumer key
 	before        []ovhworld.Record // what the zone held first, see records
 	watchdog      *netlab.Process
@@ -249,6 +250,7 @@ func (o *office) configure(t *testing.T) {
 [[site]]
 name = "%[2]s"
 zone = "example.net"
+%[14]s
 
 [site.probe]
 url     = "https://%[2]s/"
@@ -286,7 +288,7 @@ to     = "me@example.net"
 from   = "watchdog@example.net"
 server = "%[13]s:25"
 `, o.dir, site, netlab.ProdIPv4, netlab.ProdIPv6, o.config, apiAddress, echoAddresses[0], echoAddresses[1],
-		references[0], references[1], references[2], makerAddress, mailAddress), 0o644)
+		references[0], references[1], references[2], makerAddress, mailAddress, o.site), 0o644)
 }
 
 // command runs one of the watchdog's commands.
