@@ -8,24 +8,27 @@ import (
 	"releve/test/netlab"
 )
 
-// ways are those in which the line between agent and backup breaks: five without a word to either end, two with one.
-func (s *siege) ways() []way {
+// ways are those in which the line between agent and backup breaks: without a word to either end, and with one.
+func (s *siege) ways() (silent, told []way) {
 	ctx := context.Background()
-	silent := func(f func()) func() error {
+	quietly := func(f func()) func() error {
 		return func() error {
 			f()
 			return nil
 		}
 	}
 	wan := s.lab.WAN
-	return []way{
-		{"the WAN swallows everything", silent(wan.Cut), silent(wan.Mend)},
-		{"the WAN swallows requests", silent(func() { wan.CutOneWay(true) }), silent(wan.Mend)},
-		{"the WAN swallows replies", silent(func() { wan.CutOneWay(false) }), silent(wan.Mend)},
+	silent = []way{
+		{"the WAN swallows everything", quietly(wan.Cut), quietly(wan.Mend)},
+		{"the WAN swallows requests", quietly(func() { wan.CutOneWay(true) }), quietly(wan.Mend)},
+		{"the WAN swallows replies", quietly(func() { wan.CutOneWay(false) }), quietly(wan.Mend)},
 		{"the backup's cable is out", func() error { return s.lab.CutLAN(ctx) }, func() error { return s.lab.MendLAN(ctx) }},
+	}
+	told = []way{
 		{"the backup's sshd is gone", s.backup.Kill, func() error { return s.backup.Start(ctx) }},
 		{"the bastion's sshd is gone", s.bastion.Kill, func() error { return s.bastion.Start(ctx) }},
 	}
+	return silent, told
 }
 
 type way struct {
@@ -50,7 +53,11 @@ func TestSiegeCuts(t *testing.T) {
 		changed := s.beside(t, -1, 10*time.Millisecond)
 		for range min(left, perRound) {
 			left--
-			w := s.ways()[s.r.IntN(6)]
+			ways, told := s.ways()
+			if left%2 > 0 {
+				ways = told
+			}
+			w := ways[s.r.IntN(len(ways))]
 			length := time.Duration(s.between(0.1, longest) * float64(time.Second))
 			s.moment()
 			if err := w.cut(); err != nil {
