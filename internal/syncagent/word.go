@@ -231,7 +231,7 @@ func (w *word) finished() {
 }
 
 // resume finds out, once, what an earlier process said, for the sequence to go on and for the age of replicas that
-// have not been compared yet. What processes that died left half written is removed.
+// have not been compared yet. What processes and sessions that died left half written is removed.
 func (w *word) resume(ctx context.Context, s *session) error {
 	ctx, cancel := context.WithTimeout(ctx, wordTimeout)
 	defer cancel()
@@ -256,7 +256,7 @@ func (w *word) resume(ctx context.Context, s *session) error {
 		return fmt.Errorf("list control folder: %w", err)
 	}
 	for _, e := range list {
-		if strings.HasPrefix(e.Name, wordTemp) && strings.HasSuffix(e.Name, wordTempEnd) && !strings.Contains(e.Name, w.id) {
+		if strings.HasPrefix(e.Name, wordTemp) && strings.HasSuffix(e.Name, wordTempEnd) {
 			s.lanes.Small.Do(ctx, sftpipe.Remove(path.Join(w.control, e.Name)))
 		}
 	}

@@ -249,6 +249,21 @@ func TestAgentsWord(t *testing.T) {
 	}
 }
 
+// TestWordHalfSaid: what a session that died has left half written is removed over the next one.
+func TestWordHalfSaid(t *testing.T) {
+	a := newAgentWorld(t)
+	a.start(t)
+	a.identical(t)
+	half := filepath.Join(a.control, ".releve-tmp-"+a.link.word.id+"-0-agent")
+	write(t, half, "half a word")
+	a.ssh.Backup.Kill()
+	eventually(t, "the half word removed", func() bool {
+		_, err := os.Lstat(half)
+		return errors.Is(err, fs.ErrNotExist)
+	})
+	a.words(t)
+}
+
 // TestSyncHeedsTheWatchdog: by hand too.
 func TestSyncHeedsTheWatchdog(t *testing.T) {
 	a := newAgentWorld(t)
