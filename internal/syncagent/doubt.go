@@ -1,6 +1,7 @@
 package syncagent
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -27,7 +28,7 @@ func (e *engine) doubt(now time.Time) {
 // relistAt is when the replica has to be listed anew, whatever the events say. Large files that were on their way by then
 // are waited for, or one that takes longer than the pause would never arrive; their arrival wakes the engine.
 func (e *engine) relistAt(now time.Time) time.Time {
-	at := e.full.Add(fullEvery)
+	at := e.full.Add(cmp.Or(e.pace.full, fullEvery))
 	if len(e.doubts) > 0 && e.doubts[0].Before(at) {
 		at = e.doubts[0]
 	}

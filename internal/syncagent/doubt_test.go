@@ -74,3 +74,20 @@ func TestDoubtIsBounded(t *testing.T) {
 		t.Error("a large file that began later puts it off for ever")
 	}
 }
+
+// TestFullComparisonFindsDrift: what makes no event is found by the comparison of everything that comes from time to time:
+// what somebody did to the replica, and a change at the source that nobody was told of.
+func TestFullComparisonFindsDrift(t *testing.T) {
+	a := newAgentWorld(t)
+	a.pace = pace{again: 10 * time.Millisecond, fail: 20 * time.Millisecond, failMax: 50 * time.Millisecond, full: 200 * time.Millisecond}
+	for _, name := range []string{"spoiled", "d/removed", "stays"} {
+		write(t, filepath.Join(a.src, name), name)
+	}
+	a.start(t)
+	a.identical(t)
+	write(t, filepath.Join(a.dst, "spoiled"), "by somebody else")
+	must(t, os.RemoveAll(filepath.Join(a.dst, "d")))
+	write(t, filepath.Join(a.dst, "foreign"), "never was at the source")
+	must(t, os.Chmod(filepath.Join(a.dst, "stays"), 0o600))
+	a.identical(t)
+}

@@ -10,6 +10,8 @@ type pace struct {
 	fail, failMax time.Duration
 	// retry and retryMax bound the pause between two attempts to connect.
 	retry, retryMax time.Duration
+	// full is the pause between two comparisons of everything; 0 means fullEvery.
+	full time.Duration
 	// doubt is when the replica is listed again after a session that follows one which was cut off.
 	doubt [2]time.Duration
 	// word is the pause between two looks at the watchdog's word, and two of ours.
