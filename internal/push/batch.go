@@ -52,6 +52,9 @@ type batch struct {
 	trashless error // why there is no trash for the present flight
 	room      room
 
+	both     bool // the files are worth both channels of the session,
+	onSmall  int  // each with as many in flight as it takes
+	onBulk   int
 	spread   bool              // the bytes are worth further connections
 	further  []*sftpipe.Client // those, as soon as there are any
 	giveBack func()
@@ -145,6 +148,11 @@ func (b *batch) moved(m plan.Move, err error) {
 func (b *batch) upload(ctx context.Context) error {
 	entries, bytes := b.plan.Totals()
 	whole := entries <= wholeEntries && bytes <= wholeBytes
+	slots := b.r.lanes.Parallel
+	if b.both = entries > slots && b.r.lanes.Bulk != b.r.lanes.Small && len(b.r.large) == 0; b.both {
+		slots *= 2
+	}
+	b.files = make(chan struct{}, slots)
 	b.spread, b.giveBack = bytes >= spreadBytes, func() {}
 	defer func() { b.giveBack() }()
 

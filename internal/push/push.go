@@ -64,7 +64,7 @@ type Lanes struct {
 	// asked, and where wait is set returns when they are, or could not be. done gives them back. What a connection that
 	// ends has not finished is done again.
 	More func(ctx context.Context, wait bool) (clients []*sftpipe.Client, done func())
-	// Parallel is how many files are in flight at once. 0 means 64.
+	// Parallel is how many files are in flight at once, on each of Small and Bulk. 0 means 64.
 	Parallel int
 }
 
@@ -193,7 +193,7 @@ func (r *Replica) Apply(ctx context.Context, src *tree.Root, p plan.Plan, known 
 	if progress == nil {
 		progress = func(int, int64) {}
 	}
-	b := &batch{r: r, src: src, plan: p, known: known, progress: progress, files: make(chan struct{}, r.lanes.Parallel)}
+	b := &batch{r: r, src: src, plan: p, known: known, progress: progress}
 	r.trash.begin(at)
 	b.askRoom(ctx, at)
 	err := b.arrange(ctx)

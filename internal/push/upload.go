@@ -192,14 +192,19 @@ func (b *batch) send(ctx context.Context, to *slot, content io.Reader, e tree.En
 	case e.Size >= stripeSize:
 		return b.r.uploadLarge(ctx, to.path, content, e)
 	default:
-		return b.lane(ctx, e.Size).Upload(ctx, to.path, content, attrsOf(e))
+		c, done := b.lane(ctx, e.Size)
+		defer done()
+		return c.Upload(ctx, to.path, content, attrsOf(e))
 	}
 }
 
-// lane is the connection for a file of that size: of a plan with many bytes, all take turns.
-func (b *batch) lane(ctx context.Context, size int64) *sftpipe.Client {
+// lane is the connection for a file of that size, to be given back when it is sent. Of a plan with many bytes all
+// connections take their turns, and of one with many files both channels of the session: each has a server process of
+// its own at the other end.
+func (b *batch) lane(ctx context.Context, size int64) (c *sftpipe.Client, done func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	nothing := func() {}
 	if b.spread && len(b.further) == 0 {
 		b.giveBack()
 		b.further, b.giveBack = b.r.lanes.more(ctx, false)
@@ -207,14 +212,26 @@ func (b *batch) lane(ctx context.Context, size int64) *sftpipe.Client {
 	if n := len(b.further); n > 0 {
 		b.turn++
 		if i := b.turn % (n + 1); i < n {
-			return b.further[i]
+			return b.further[i], nothing
 		}
-		return b.r.lanes.Small
+		return b.r.lanes.Small, nothing
 	}
 	if size >= bulkSize {
-		return b.r.lanes.Bulk
+		return b.r.lanes.Bulk, nothing
 	}
-	return b.r.lanes.Small
+	if !b.both {
+		return b.r.lanes.Small, nothing
+	}
+	c, n := b.r.lanes.Small, &b.onSmall
+	if b.onBulk < b.onSmall {
+		c, n = b.r.lanes.Bulk, &b.onBulk
+	}
+	*n++
+	return c, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		*n--
+	}
 }
 
 // look is a look at an open source file.
