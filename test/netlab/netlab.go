@@ -55,6 +55,10 @@ func Unavailable() error {
 	if out, err := exec.Command("ip", "netns", "add", probe).CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: no network namespaces: %s", ErrUnavailable, strings.TrimSpace(string(out)))
 	}
+	// In one of its own the root directory may be no mount, which ip needs.
+	if out, err := exec.Command("ip", "-n", probe, "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		return errors.Join(fmt.Errorf("%w: no use of network namespaces: %s", ErrUnavailable, strings.TrimSpace(string(out))), remove(probe))
+	}
 	return remove(probe)
 }
 

@@ -31,7 +31,8 @@ type Config struct {
 // Site is a web server that runs until Close. Its methods are safe for concurrent use.
 type Site struct {
 	cfg     Config
-	address string
+	port    *port
+	closing sync.Once
 
 	mu     sync.Mutex
 	fault  Fault
@@ -86,19 +87,18 @@ func Start(cfg Config) (*Site, error) {
 	if err := s.Certify(cfg.Names, cfg.NotAfter); err != nil {
 		return nil, fmt.Errorf("start site: %w", err)
 	}
-	s.address = cfg.Address
+	var err error
+	if s.port, err = takePort(cfg.Address); err != nil {
+		return nil, fmt.Errorf("start site: %w", err)
+	}
 	if err := s.Resume(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.port.close())
 	}
 	return s, nil
 }
 
 // Addr is the address the site listens on, HOST:PORT; it stays the same through Stop and Resume.
-func (s *Site) Addr() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.address
-}
+func (s *Site) Addr() string { return s.port.address }
 
 // URL is the site's URL by its first name; nothing resolves it, so dial Addr.
 func (s *Site) URL() string {
@@ -133,7 +133,9 @@ func (s *Site) Stop() {
 // Close stops the site for good.
 func (s *Site) Close() error {
 	s.Stop()
-	return nil
+	var err error
+	s.closing.Do(func() { err = s.port.close() })
+	return err
 }
 
 // Resume starts a stopped server on the same address; without effect on a running one.
@@ -143,11 +145,10 @@ func (s *Site) Resume() error {
 	if s.run != nil {
 		return nil
 	}
-	inner, err := net.Listen("tcp", s.address)
+	inner, err := net.Listen("tcp", s.port.address)
 	if err != nil {
 		return fmt.Errorf("start site: %w", err)
 	}
-	s.address = inner.Addr().String()
 
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &run{cancel: cancel, conns: map[net.Conn]struct{}{}}
