@@ -113,7 +113,7 @@ func TestNoticesAreShown(t *testing.T) {
 // TestHardLinksFollowed: names come, change and go one at a time, and each is told of that one alone.
 func TestHardLinksFollowed(t *testing.T) {
 	a := newAgentWorld(t)
-	a.pace = pace{again: 10 * time.Millisecond, fail: 20 * time.Millisecond, failMax: 50 * time.Millisecond, retry: time.Second, retryMax: time.Second}
+	a.pace = pace{again: 10 * time.Millisecond, fail: 20 * time.Millisecond, failMax: 500 * time.Millisecond, retry: time.Second, retryMax: time.Second}
 	at := func(p string) string { return filepath.Join(a.src, p) }
 	write(t, at("a"), "one")
 	write(t, at("d/other"), "other")
@@ -132,7 +132,8 @@ func TestHardLinksFollowed(t *testing.T) {
 	must(t, os.Rename(at("d"), at("e")))
 	a.identical(t)
 
-	// Refused, they are files of their own for now, which is no fault, and it is tried again by itself.
+	// Refused, they are files of their own for now, which is no fault, and it is tried again by itself, after pauses that
+	// grow until there is time to look.
 	var refuse atomic.Bool
 	refuse.Store(true)
 	a.ssh.Backup.SetFault(func(op, path string) error {
