@@ -44,8 +44,10 @@ func Unavailable() error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("%w: no root, so no network namespaces", ErrUnavailable)
 	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		return fmt.Errorf("%w: no ip(8) (package iproute2)", ErrUnavailable)
+	for program, pkg := range map[string]string{"ip": "iproute2", "nft": "nftables"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return fmt.Errorf("%w: no %s(8) (package %s)", ErrUnavailable, program, pkg)
+		}
 	}
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
 		return fmt.Errorf("%w: no /dev/net/tun", ErrUnavailable)
@@ -65,7 +67,7 @@ func Unavailable() error {
 // Options shape a laboratory. The zero value is a home that forwards nothing and a WAN without delay.
 type Options struct {
 	RTT time.Duration // of the WAN
-	NAT bool          // home is a router for backup; needs nft(8)
+	NAT bool          // home is a router for backup
 	// Resolver is the address of the name server of prod, backup and the internet; "" = none.
 	Resolver string
 	// Addresses are more addresses of the internet, for the test's servers.
