@@ -25,6 +25,7 @@ type judge struct {
 	settle, maxWait time.Duration
 	skip            func(path string, dir bool) bool
 	repos           *repos
+	began           time.Time // lock looks are at multiples of lockLook from here
 	lease           func(*os.File) (writer, error)
 }
 
@@ -44,7 +45,7 @@ func (j *judge) look(root *os.Root, now time.Time, r *round) {
 	locked := j.repos.look(root, now)
 	for p, m := range r.marks {
 		if locked(p) {
-			m.due = now.Add(lockLook)
+			m.due = j.lockLookAfter(now)
 			r.back[p] = m
 			continue
 		}
@@ -62,12 +63,18 @@ func (j *judge) look(root *os.Root, now time.Time, r *round) {
 	going := r.subtrees[:0]
 	for _, p := range r.subtrees {
 		if locked(p) {
-			r.held[p] = now.Add(lockLook)
+			r.held[p] = j.lockLookAfter(now)
 		} else {
 			going = append(going, p)
 		}
 	}
 	r.subtrees = going
+}
+
+// lockLookAfter is when what a lock holds back is looked at again: all of it at the same moments, whenever it changed, so
+// that it goes out together.
+func (j *judge) lockLookAfter(now time.Time) time.Time {
+	return j.began.Add((now.Sub(j.began)/lockLook + 1) * lockLook)
 }
 
 // one looks at one path: it is ready, or to be looked at again when due, or, with a zero due, not worth reporting.

@@ -15,6 +15,7 @@ type verdict struct {
 
 func newJudge(is writer) *judge {
 	return &judge{
+		began:  time.Now(),
 		settle: 100 * time.Millisecond, maxWait: 10 * time.Second, repos: newRepos(),
 		skip:  func(string, bool) bool { return false },
 		lease: func(*os.File) (writer, error) { return is, nil },
@@ -158,5 +159,17 @@ func TestStaleLock(t *testing.T) {
 	}
 	if !locked(3*time.Hour, "site/a") {
 		t.Error("the next lock does not count")
+	}
+}
+
+// TestLockedGoesOutTogether: what a lock holds back is looked at again at the same moment, whenever it changed.
+func TestLockedGoesOutTogether(t *testing.T) {
+	began := time.Now()
+	j := &judge{began: began}
+	for _, since := range []time.Duration{0, 1, lockLook / 2, lockLook - 1} {
+		tick := began.Add(7 * lockLook)
+		if due := j.lockLookAfter(tick.Add(since)); !due.Equal(tick.Add(lockLook)) {
+			t.Errorf("%v after a tick: due %v after it, want %v", since, due.Sub(tick), lockLook)
+		}
 	}
 }

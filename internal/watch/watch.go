@@ -132,7 +132,7 @@ func newWatcher(cfg Config, k kernel) (*Watcher, error) {
 		check:  make(chan struct{}, 1),
 		closed: make(chan struct{}),
 	}
-	w.judge = &judge{settle: cfg.Settle, maxWait: cfg.MaxWait, skip: cfg.Skip, repos: newRepos(), lease: k.lease}
+	w.judge = &judge{settle: cfg.Settle, maxWait: cfg.MaxWait, skip: cfg.Skip, repos: newRepos(), began: time.Now(), lease: k.lease}
 	w.setUp()
 	return w, nil
 }

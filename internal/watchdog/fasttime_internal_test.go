@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,8 +62,13 @@ listen = ""
 func inFastTime(t *testing.T, more string, story func(f *fast)) {
 	t.Helper()
 	dir := t.TempDir()
-	var world *ovhworld.World
-	ns := dnsworld.New(func() []dnsworld.Zone { return world.Zones() })
+	var zones atomic.Pointer[ovhworld.World] // as soon as there is one
+	ns := dnsworld.New(func() []dnsworld.Zone {
+		if world := zones.Load(); world != nil {
+			return world.Zones()
+		}
+		return nil
+	})
 	nsAddr, err := ns.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +84,8 @@ func inFastTime(t *testing.T, more string, story func(f *fast)) {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		world = ovhworld.New(ovhworld.Options{})
+		world := ovhworld.New(ovhworld.Options{})
+		zones.Store(world)
 		defer world.Close()
 		world.AddApplication("app", "secret")
 		world.AddCredential("app", "consumer", time.Time{}, ovhworld.AllRules()...)
