@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"releve/internal/plan"
+	"releve/internal/push"
+	"releve/internal/tree"
 )
 
 // ahead is a look at the whole source that is under way: it needs the processor and the disk, and so runs while
@@ -53,4 +55,23 @@ func (e *engine) dropAhead() {
 		<-e.ahead.done
 		e.ahead = nil
 	}
+}
+
+// survey looks at the source and lists the replica, and changes neither. closed are directories of the replica that
+// cannot be looked into.
+func (e *engine) survey(ctx context.Context, r *push.Replica) (l view, listed tree.Tree, closed []string, err error) {
+	defer e.dropAhead()
+	if err := e.lookAhead(ctx); err != nil {
+		return view{}, nil, nil, err
+	}
+	if listed, closed, err = r.List(ctx, e.folder.Filter); err != nil {
+		return view{}, nil, nil, err
+	}
+	if e.remembered != nil {
+		e.remembered.Recall(listed)
+	}
+	e.known = plan.NewKnown(listed)
+	l, err = e.see(ctx, plan.Scope{All: true})
+	l.scope.Apart = !r.Links()
+	return l, listed, closed, err
 }

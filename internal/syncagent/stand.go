@@ -54,18 +54,7 @@ func (e *engine) compareOften(ctx context.Context, s *session) {
 
 // compare counts the entries in which the source and the replica differ. What cannot be read differs.
 func (e *engine) compare(ctx context.Context, r *push.Replica) (differ int, err error) {
-	if err := e.reopen(); err != nil {
-		return 0, err
-	}
-	listed, closed, err := r.List(ctx, e.folder.Filter)
-	if err != nil {
-		return 0, err
-	}
-	if e.remembered != nil {
-		e.remembered.Recall(listed)
-	}
-	e.known = plan.NewKnown(listed)
-	l, err := e.look(ctx, plan.Scope{All: true, Apart: !r.Links()})
+	l, _, closed, err := e.survey(ctx, r)
 	if err != nil {
 		return 0, err
 	}

@@ -148,21 +148,10 @@ func (e *engine) once(ctx context.Context, r *push.Replica) (bool, error) {
 
 // preview lists what a push would do, one line an operation, and changes nothing, on the replica either.
 func (e *engine) preview(ctx context.Context, r *push.Replica, w io.Writer) error {
-	if err := e.lookAhead(ctx); err != nil {
-		return err
-	}
 	if err := r.Check(ctx); err != nil {
 		return err
 	}
-	listed, closed, err := r.List(ctx, e.folder.Filter)
-	if err != nil {
-		return err
-	}
-	if e.remembered != nil {
-		e.remembered.Recall(listed)
-	}
-	e.known = plan.NewKnown(listed)
-	l, err := e.see(ctx, plan.Scope{All: true, Apart: !r.Links()})
+	l, listed, closed, err := e.survey(ctx, r)
 	if err != nil {
 		return err
 	}
