@@ -49,11 +49,11 @@ func (b *bench) race(ctx context.Context, contests ...contest) error {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		before, began := b.world.sent(), time.Now()
+		before := b.world.read()
 		if err := c.run(); err != nil {
 			return err
 		}
-		b.add(c.place.who, time.Since(began), b.world.sent()-before)
+		b.spent(c.place.who, before)
 		if err := c.place.identical(); err != nil {
 			return err
 		}
@@ -110,7 +110,7 @@ func idle(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer a.stop()
-	if err := b.rest(ctx, &a.place); err != nil {
+	if err := errors.Join(b.rest(ctx, &a.place), a.stop()); err != nil {
 		return err
 	}
 	p, err := w.lsyncd(ctx, source, "rsync", "backup", 1)
@@ -123,42 +123,24 @@ func idle(ctx context.Context, b *bench) error {
 	if err := b.rest(ctx, p); err != nil {
 		return err
 	}
-	return errors.Join(a.stop(), p.stop(), w.clear())
+	return errors.Join(p.stop(), w.clear())
 }
 
-// rest samples a daemon's memory and processor time.
+// rest samples a daemon's memory and processor time; prod runs nothing else.
 func (b *bench) rest(ctx context.Context, p *place) error {
 	const window = 30 * time.Second
 	pause(ctx, 30*time.Second) // a Go program gives memory back after a while
-	before, err := cpuTime(p.daemon)
-	if err != nil {
-		return err
-	}
+	before := b.world.read()
 	pause(ctx, window)
-	after, err := cpuTime(p.daemon)
-	if err != nil {
-		return err
-	}
+	used := b.world.read().cost.prod - before.cost.prod
 	resident, err := memory(p.daemon)
 	if err != nil {
 		return err
 	}
 	r := b.row(p.who)
-	r.memory, r.cpu = resident, 100*float64(after-before)/float64(window)
-	r.took = append(r.took, after-before)
+	r.memory, r.busy = resident, 100*float64(used)/float64(window)
+	r.took = append(r.took, used)
 	return nil
-}
-
-// cpuTime is what a process has used so far, from proc(5).
-func cpuTime(p *netlab.Process) (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
-	if err != nil {
-		return 0, err
-	}
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	user, err1 := strconv.ParseInt(fields[11], 10, 64)
-	system, err2 := strconv.ParseInt(fields[12], 10, 64)
-	return time.Duration(user+system) * time.Second / 100, errors.Join(err1, err2)
 }
 
 func memory(p *netlab.Process) (int64, error) {
@@ -196,6 +178,7 @@ func cloneTimes(p *place) error {
 func (w *world) clearReplicas() error { return w.remove("peer/*", "chroot/data/*") }
 
 func (w *world) clear() error {
+	defer w.trim()
 	return errors.Join(w.clearReplicas(), w.remove("source-*", "agent-*", "lsyncd-*", "inotifywait-*", "large.new"))
 }
 

@@ -93,7 +93,7 @@ command = ["/bin/true"]
 
 // sync runs `syncagent sync` once.
 func (a *agentAt) sync(ctx context.Context) error {
-	return command(a.w.lab.Prod.Command(ctx, a.w.agent, "sync", "--config", a.config))
+	return a.w.run(ctx, a.w.agent, "sync", "--config", a.config)
 }
 
 // start starts `syncagent run` and waits until the replica is equal.
@@ -124,7 +124,7 @@ func (w *world) peerAt(who, source string) (*place, error) {
 // rsync runs rsync -a over a connection of its own, or over a shared one that stands.
 func (w *world) rsync(ctx context.Context, p *place, host string, args ...string) error {
 	args = append([]string{"-a", "-e", "ssh -F " + w.path("ssh_config")}, args...)
-	return command(w.lab.Prod.Command(ctx, "rsync", append(args, p.source+"/", host+":"+p.replica+"/")...))
+	return w.run(ctx, "rsync", append(args, p.source+"/", host+":"+p.replica+"/")...)
 }
 
 // rclone copies one file. It knows no jump host: ssh makes it a way, as its users do by hand. Its check of the hash, for
@@ -132,7 +132,7 @@ func (w *world) rsync(ctx context.Context, p *place, host string, args ...string
 func (w *world) rclone(ctx context.Context, p *place, name string) (err error) {
 	const local = "127.0.0.1:2022"
 	ssh := func(args ...string) error {
-		return command(w.lab.Prod.Command(ctx, "ssh", append([]string{"-F", w.path("ssh_config"), "-S", w.path("cm/rclone")}, args...)...))
+		return w.run(ctx, "ssh", append([]string{"-F", w.path("ssh_config"), "-S", w.path("cm/rclone")}, args...)...)
 	}
 	if err := ssh("-M", "-f", "-N", "-o", "ExitOnForwardFailure=yes", "-L", local+":"+netlab.BackupName+":22", "bastion"); err != nil {
 		return err
@@ -144,7 +144,7 @@ func (w *world) rclone(ctx context.Context, p *place, name string) (err error) {
 	}
 	remote := fmt.Sprintf(":sftp,host=127.0.0.1,port=2022,user=%s,key_file=%s,known_hosts_file=%s,disable_hashcheck=true:%s",
 		w.peer.Name, w.path("backup_ed25519"), known, filepath.Join(p.replica, name))
-	return command(w.lab.Prod.Command(ctx, "rclone", "--config", "", "copyto", filepath.Join(p.source, name), remote))
+	return w.run(ctx, "rclone", "--config", "", "copyto", filepath.Join(p.source, name), remote)
 }
 
 // lsyncd starts lsyncd and waits for the end of its start-up sync. layer is "rsync" or "rsyncssh".
@@ -224,10 +224,11 @@ func (w *world) caughtUp(ctx context.Context, p *place) error {
 	// Its watches are in place when a change arrives; until then, make another.
 	probe := filepath.Join(p.source, "caught-up")
 	err = wait(ctx, time.Minute, 2*time.Second, func() (bool, error) {
-		if err := os.WriteFile(probe, []byte(time.Now().String()), 0o644); err != nil {
+		data := []byte(time.Now().String())
+		if err := os.WriteFile(probe, data, 0o644); err != nil {
 			return false, err
 		}
-		return wait(ctx, 4*time.Second, 50*time.Millisecond, func() (bool, error) { return p.identical() == nil, nil }) == nil, nil
+		return p.arrives(ctx, 4*time.Second, "caught-up", data) == nil, nil
 	})
 	if err != nil {
 		return fmt.Errorf("%s does not follow: %w", p.who, err)

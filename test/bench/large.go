@@ -35,7 +35,7 @@ func single(ctx context.Context, b *bench) error {
 			switch who {
 			case "scp":
 				run = func() error {
-					return command(w.lab.Prod.Command(ctx, "scp", "-q", "-p", "-F", w.path("ssh_config"), source+"/large", "backup:"+p.replica+"/"))
+					return w.run(ctx, "scp", "-q", "-p", "-F", w.path("ssh_config"), source+"/large", "backup:"+p.replica+"/")
 				}
 			case "rclone copyto":
 				run = func() error { return w.rclone(ctx, p, "large") }
@@ -109,7 +109,7 @@ func delta(ctx context.Context, b *bench, edit func(*os.File, []byte) error, n i
 			name := filepath.Join(p.source, "large")
 			data := make([]byte, n)
 			copy(data, fmt.Sprint("edit", i, time.Now()))
-			before, began := w.sent(), time.Now()
+			before := w.read()
 			f, err := os.OpenFile(name, os.O_RDWR, 0)
 			if err != nil {
 				return err
@@ -124,7 +124,7 @@ func delta(ctx context.Context, b *bench, edit func(*os.File, []byte) error, n i
 			} else if err := p.sameStat(ctx, "large"); err != nil {
 				return fmt.Errorf("%s: %w", p.who, err)
 			}
-			b.add(p.who, time.Since(began), w.sent()-before)
+			b.spent(p.who, before)
 			if err := b.allIdentical(ctx, []*place{p}); err != nil {
 				return err
 			}
@@ -164,7 +164,7 @@ func beside(ctx context.Context, b *bench) error {
 		if err := b.replace(p, "index.html", data); err != nil {
 			return 0, err
 		}
-		err := p.arrives(ctx, "index.html", data)
+		err := p.arrives(ctx, 2*time.Minute, "index.html", data)
 		return time.Since(began), err
 	}
 	for i := range max(b.samples/2, 5) {

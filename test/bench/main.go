@@ -66,7 +66,7 @@ func run(args []string, stdout io.Writer) error {
 	}()
 	b := &bench{world: w, options: o, log: os.Stderr}
 	measured := b.all(ctx)
-	text := head(ctx, args) + b.table() // of what there is
+	text := head(ctx, w, args) + b.table() // of what there is
 	fmt.Fprint(stdout, text)
 	if out != "" && measured == nil {
 		return insert(out, text)

@@ -37,10 +37,10 @@ func (b *bench) replace(p *place, name string, data []byte) error {
 }
 
 // arrives waits until the replica's file is exactly data.
-func (p *place) arrives(ctx context.Context, name string, data []byte) error {
+func (p *place) arrives(ctx context.Context, within time.Duration, name string, data []byte) error {
 	path := filepath.Join(p.replica, name)
 	var last time.Time
-	return wait(ctx, 2*time.Minute, 100*time.Microsecond, func() (bool, error) {
+	return wait(ctx, within, 100*time.Microsecond, func() (bool, error) {
 		fi, err := os.Stat(path)
 		if err != nil || fi.ModTime().Equal(last) && !last.IsZero() || fi.Size() != int64(len(data)) {
 			return false, nil
@@ -108,15 +108,14 @@ func change(ctx context.Context, b *bench) error {
 				return context.Cause(ctx)
 			}
 			copy(data, fmt.Sprintf("change %d of %s", i, p.who))
-			before := w.sent()
-			began := time.Now()
+			before := w.read()
 			if err := b.replace(p, "index.html", data); err != nil {
 				return err
 			}
-			if err := p.arrives(ctx, "index.html", data); err != nil {
+			if err := p.arrives(ctx, 2*time.Minute, "index.html", data); err != nil {
 				return fmt.Errorf("%s: %w", p.who, err)
 			}
-			b.add(p.who, time.Since(began), w.sent()-before)
+			b.spent(p.who, before)
 		}
 	}
 	return b.allIdentical(ctx, places)
@@ -159,7 +158,7 @@ func burst(ctx context.Context, b *bench) error {
 	for i := range b.runs {
 		for _, p := range places {
 			pause(ctx, 2*time.Second)
-			before, began := w.sent(), time.Now()
+			before := w.read()
 			if err := write(p.source, fmt.Sprint("run ", i, " ")); err != nil {
 				return err
 			}
@@ -180,7 +179,7 @@ func burst(ctx context.Context, b *bench) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", p.who, err)
 			}
-			b.add(p.who, time.Since(began), w.sent()-before)
+			b.spent(p.who, before)
 		}
 	}
 	return b.allIdentical(ctx, places)
@@ -198,7 +197,7 @@ func move(ctx context.Context, b *bench) error {
 	for i := range b.runs {
 		for _, p := range places {
 			pause(ctx, 2*time.Second)
-			before, began := w.sent(), time.Now()
+			before := w.read()
 			from, to := fmt.Sprint("at", i), fmt.Sprint("at", i+1)
 			if err := os.Rename(filepath.Join(p.source, from), filepath.Join(p.source, to)); err != nil {
 				return err
@@ -211,7 +210,7 @@ func move(ctx context.Context, b *bench) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", p.who, err)
 			}
-			b.add(p.who, time.Since(began), w.sent()-before)
+			b.spent(p.who, before)
 			if err := b.allIdentical(ctx, []*place{p}); err != nil {
 				return err
 			}

@@ -18,9 +18,10 @@ type row struct {
 	who      string
 	took     []time.Duration
 	sent     []int64
+	costs    []cost
 	memory   int64
-	cpu      float64
-	differs  bool // it left something different
+	busy     float64 // percent of a processor
+	differs  bool    // it left something different
 }
 
 // bar is what syncagent is to reach. What is zero does not count.
@@ -46,17 +47,41 @@ func (b *bench) row(who string) *row {
 	return r
 }
 
-func (b *bench) add(who string, took time.Duration, sent int64) {
+// spent notes what a contender took since the meter was read.
+func (b *bench) spent(who string, since meter) {
+	now := b.world.read()
+	r := b.add(who, now.at.Sub(since.at), now.sent-since.sent)
+	c := now.cost.minus(since.cost)
+	r.costs = append(r.costs, c)
+	fmt.Fprintf(b.log, "   %-40s    CPU: prod %.2f s, bastion %.2f s, backup %.2f s, link %.2f s; packets: %d up, %d down\n", "",
+		c.prod.Seconds(), c.bastion.Seconds(), c.backup.Seconds(), c.link.Seconds(), now.up-since.up, now.down-since.down)
+}
+
+func (b *bench) add(who string, took time.Duration, sent int64) *row {
 	r := b.row(who)
 	r.took, r.sent = append(r.took, took), append(r.sent, sent)
 	fmt.Fprintf(b.log, "   %-40s %10s  %s\n", who, short(took), size0(sent))
+	return r
+}
+
+// cpu is the mean processor time of prod, bastion and backup.
+func (r *row) cpu() string {
+	if len(r.costs) == 0 {
+		return ""
+	}
+	var sum cost
+	for _, c := range r.costs {
+		sum.prod, sum.bastion, sum.backup = sum.prod+c.prod, sum.bastion+c.bastion, sum.backup+c.backup
+	}
+	mean := func(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()/float64(len(r.costs))) }
+	return mean(sum.prod) + " / " + mean(sum.bastion) + " / " + mean(sum.backup)
 }
 
 // table is everything measured, in Markdown.
 func (b *bench) table() string {
 	var t strings.Builder
-	t.WriteString("| scenario | RTT | | median | min..max | runs | sent | to the best peer | bar | |\n")
-	t.WriteString("|---|---|---|---|---|---|---|---|---|---|\n")
+	t.WriteString("| scenario | RTT | | median | min..max | runs | sent | CPU | to the best peer | bar | |\n")
+	t.WriteString("|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, s := range scenarios {
 		for _, rtt := range b.rtts {
 			rows := slices.DeleteFunc(slices.Clone(b.rows), func(r *row) bool { return r.scenario != s.name || r.rtt != rtt })
@@ -71,11 +96,11 @@ func (b *bench) table() string {
 					name += " (left differences)"
 				}
 				if s.name == "idle" {
-					fmt.Fprintf(&t, "| %s | – | %s | %.2f %% CPU, %s resident | | | | %s | %s | %s |\n", s.title, name, r.cpu, size0(r.memory), ratio, want, met)
+					fmt.Fprintf(&t, "| %s | – | %s | %.2f %% CPU, %s resident | | | | | %s | %s | %s |\n", s.title, name, r.busy, size0(r.memory), ratio, want, met)
 					continue
 				}
-				fmt.Fprintf(&t, "| %s | %v | %s | %s | %s..%s | %d | %s | %s | %s | %s |\n", s.title, rtt, name, short(median(r.took)),
-					short(slices.Min(r.took)), short(slices.Max(r.took)), len(r.took), size0(median(r.sent)), ratio, want, met)
+				fmt.Fprintf(&t, "| %s | %v | %s | %s | %s..%s | %d | %s | %s | %s | %s | %s |\n", s.title, rtt, name, short(median(r.took)),
+					short(slices.Min(r.took)), short(slices.Max(r.took)), len(r.took), size0(median(r.sent)), r.cpu(), ratio, want, met)
 			}
 		}
 	}
@@ -128,7 +153,7 @@ func (want bar) judge(ours *row, rows []*row) (ratio, text, met string) {
 		limit(fmt.Sprintf("bytes ≤ %.1f ×", want.sentRatio), float64(median(ours.sent)) <= want.sentRatio*float64(median(fewest.sent)))
 	}
 	if want.memory > 0 {
-		limit("0 % CPU, ≤ "+size0(want.memory), ours.memory <= want.memory && ours.cpu < 0.5)
+		limit("0 % CPU, ≤ "+size0(want.memory), ours.memory <= want.memory && ours.busy < 0.5)
 	}
 	if want.rtts > 0 && best != nil {
 		added := took - median(best.took)
@@ -172,7 +197,7 @@ func size0(n int64) string {
 }
 
 // head says on what, with what and when this was measured.
-func head(ctx context.Context, args []string) string {
+func head(ctx context.Context, w *world, args []string) string {
 	load, _ := os.ReadFile("/proc/loadavg")
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
 	model := ""
@@ -183,11 +208,11 @@ func head(ctx context.Context, args []string) string {
 			break
 		}
 	}
-	return fmt.Sprintf(`Measured %s with %s, on %d cores (%s), Linux %s; load average at the end %s
+	return fmt.Sprintf(`Measured %s with %s, on %d cores (%s), Linux %s, %s; load average at the end %s
 %s; %s; %s; lsyncd %s; %s.
 
 `, time.Now().UTC().Format("2006-01-02 15:04 UTC"), "`make bench BENCH=\""+strings.Join(args, " ")+"\"`", runtime.NumCPU(), model,
-		strings.TrimSpace(string(kernel)), strings.Join(strings.Fields(string(load))[:3], " ")+".",
+		strings.TrimSpace(string(kernel)), w.disk, strings.Join(strings.Fields(string(load))[:3], " ")+".",
 		version(ctx, "ssh", "-V"), version(ctx, "rsync", "--version"), runtime.Version(), strings.TrimPrefix(version(ctx, "lsyncd", "--version"), "Version: "), version(ctx, "rclone", "version"))
 }
 

@@ -8,6 +8,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"releve/test/netlab"
 )
@@ -16,12 +19,17 @@ import (
 // chroot, the others to one with a shell.
 type world struct {
 	lab                 *netlab.Lab
-	dir                 string
+	scratch, dir        string
 	jump, replica, peer netlab.Account
 	bastion, backup     *netlab.SSHD
 	agent               string // the binary
 	serial              int
+	disk                string // in words: what everything lies on
+	unmount             func() error
 }
+
+// diskSize is what the disk of the two servers holds; it takes up what is written.
+const diskSize = 32 << 30
 
 func newWorld(ctx context.Context, o options) (_ *world, err error) {
 	w := &world{}
@@ -30,7 +38,10 @@ func newWorld(ctx context.Context, o options) (_ *world, err error) {
 			err = errors.Join(err, w.close())
 		}
 	}()
-	if w.dir, err = netlab.Scratch(); err != nil {
+	if w.scratch, err = netlab.Scratch(); err != nil {
+		return nil, err
+	}
+	if err := w.makeDisk(ctx); err != nil {
 		return nil, err
 	}
 	for name, account := range map[string]*netlab.Account{"jump": &w.jump, "sftp": &w.replica, "shell": &w.peer} {
@@ -41,7 +52,7 @@ func newWorld(ctx context.Context, o options) (_ *world, err error) {
 	if err := command(exec.CommandContext(ctx, "usermod", "--shell", "/bin/sh", w.peer.Name)); err != nil {
 		return nil, err
 	}
-	if w.lab, err = netlab.New(ctx, "bench", netlab.Options{}); err != nil {
+	if w.lab, err = netlab.New(ctx, "bench", netlab.Options{Account: true}); err != nil {
 		return nil, err
 	}
 	for _, dir := range []string{"chroot", "bastion", "backup", "cm"} {
@@ -69,6 +80,29 @@ func newWorld(ctx context.Context, o options) (_ *world, err error) {
 		}
 	}
 	return w, nil
+}
+
+// makeDisk gives the servers a disk as Debian makes it. A file system without a journal, which virtual machines often
+// have, is no ground for a benchmark: ext4 then steps around each inode that was freed in the last minutes, and the
+// second run takes three times as long as the first.
+func (w *world) makeDisk(ctx context.Context) (err error) {
+	w.dir = filepath.Join(w.scratch, "disk")
+	if err := os.Mkdir(w.dir, 0o755); err != nil {
+		return err
+	}
+	w.disk = "ext4 on a loop device"
+	if w.unmount, err = netlab.DiskImage(ctx, w.dir, diskSize); err != nil {
+		fmt.Fprintln(os.Stderr, "bench: on the machine's own file system:", err)
+		w.disk = "the machine's own file system"
+	}
+	return nil
+}
+
+// trim gives back what has been deleted from the disk.
+func (w *world) trim() {
+	if w.unmount != nil {
+		_ = exec.Command("fstrim", w.dir).Run() // without it the image grows
+	}
 }
 
 func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
@@ -161,10 +195,48 @@ func (w *world) close() error {
 			errs = append(errs, a.Remove(context.Background()))
 		}
 	}
-	if w.dir != "" {
-		errs = append(errs, os.RemoveAll(w.dir))
+	if w.unmount != nil {
+		errs = append(errs, w.unmount())
+	}
+	if w.scratch != "" {
+		errs = append(errs, os.RemoveAll(w.scratch))
 	}
 	return errors.Join(errs...)
+}
+
+// cost is processor time, by host. The link's is this process's own: it carries the packets.
+type cost struct{ prod, bastion, backup, link time.Duration }
+
+func (c cost) minus(d cost) cost {
+	return cost{c.prod - d.prod, c.bastion - d.bastion, c.backup - d.backup, c.link - d.link}
+}
+
+// meter is what has been spent so far: time, bytes from prod to the backup, processor time.
+type meter struct {
+	at       time.Time
+	sent     int64
+	up, down int64 // packets
+	cost     cost
+}
+
+// read reads the meter. Where processor time is not counted it stands still.
+func (w *world) read() meter {
+	m := meter{sent: w.sent()}
+	m.up, m.down = w.lab.WAN.Packets()
+	for h, used := range map[*netlab.Host]*time.Duration{w.lab.Prod: &m.cost.prod, w.lab.Home: &m.cost.bastion, w.lab.Backup: &m.cost.backup} {
+		*used, _ = h.CPU()
+	}
+	var self unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &self) == nil {
+		m.cost.link = time.Duration(self.Utime.Nano() + self.Stime.Nano())
+	}
+	m.at = time.Now()
+	return m
+}
+
+// run runs a command on prod to its end.
+func (w *world) run(ctx context.Context, name string, args ...string) error {
+	return command(w.lab.Prod.Command(ctx, name, args...))
 }
 
 // command runs cmd; its error repeats what that printed.

@@ -70,6 +70,8 @@ type Options struct {
 	NAT bool          // home is a router for backup
 	// Resolver is the address of the name server of prod, backup and the internet; "" = none.
 	Resolver string
+	// Account counts the processor time of each host, where the kernel can; see [Host.CPU].
+	Account bool
 	// Addresses are more addresses of the internet, for the test's servers.
 	Addresses []string
 }
@@ -100,6 +102,11 @@ func New(ctx context.Context, name string, opts Options) (_ *Lab, err error) {
 		l.hosts = append(l.hosts, *h.host)
 		if err := run(ctx, "ip -n "+(*h.host).netns+" link set lo up"); err != nil {
 			return nil, err
+		}
+	}
+	for _, h := range l.hosts {
+		if opts.Account {
+			_ = h.account() // its CPU says that it is not
 		}
 	}
 	if err := l.wire(ctx); err != nil {
@@ -235,7 +242,7 @@ func (l *Lab) names(resolver string) error {
 func (l *Lab) Close() error {
 	var errs []error
 	for _, h := range l.hosts {
-		errs = append(errs, remove(h.netns))
+		errs = append(errs, remove(h.netns), h.uncount())
 	}
 	l.hosts = nil
 	if l.WAN != nil {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,7 @@ import (
 type Host struct {
 	Name  string // "" is this machine itself
 	netns string
+	group *os.File // its control group; nil where nothing is counted
 }
 
 // Command is exec.CommandContext on this host.
@@ -27,7 +29,9 @@ func (h *Host) Command(ctx context.Context, name string, args ...string) *exec.C
 		return exec.CommandContext(ctx, name, args...)
 	}
 	// ip(8) becomes the command, so that its process id is the command's.
-	return exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", h.netns, name}, args...)...)
+	cmd := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", h.netns, name}, args...)...)
+	cmd.SysProcAttr = h.counted(&syscall.SysProcAttr{})
+	return cmd
 }
 
 // Run runs a command on this host and returns what it printed; its error repeats that.

@@ -29,7 +29,7 @@ func (h *Host) Start(ctx context.Context, log string, name string, args ...strin
 	p := &Process{Log: log, cmd: h.Command(ctx, name, args...), exited: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.Cancel = func() error { return p.Kill() }
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // it does not outlive a test that crashes
+	p.cmd.SysProcAttr = h.counted(&syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}) // it does not outlive a test that crashes
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}

@@ -42,10 +42,12 @@ func Scratch() (string, error) {
 	return dir, os.Chmod(dir, 0o755)
 }
 
-// Sweep removes what processes left behind that were killed: namespaces and what runs in them, accounts, folders.
+// Sweep removes what processes left behind that were killed: namespaces and what runs in them, control groups, accounts,
+// folders.
 func Sweep(ctx context.Context) error {
 	var errs []error
-	for _, pattern := range []string{"/run/netns/", "/etc/netns/", scratch + "/"} {
+	groups := cgroups() + "/"
+	for _, pattern := range []string{"/run/netns/", "/etc/netns/", scratch + "/", groups} {
 		left, err := filepath.Glob(pattern + prefix + "*")
 		errs = append(errs, err)
 		for _, path := range left {
@@ -53,6 +55,8 @@ func Sweep(ctx context.Context) error {
 			case !orphan(filepath.Base(path)):
 			case pattern == "/run/netns/":
 				errs = append(errs, remove(filepath.Base(path)))
+			case pattern == groups:
+				errs = append(errs, os.Remove(path))
 			case pattern == scratch+"/":
 				if err := unmountBelow(path); err != nil {
 					errs = append(errs, err)

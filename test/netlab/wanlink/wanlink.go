@@ -34,6 +34,7 @@ type Link struct {
 	cut     [2]atomic.Bool
 	ends    [2]*os.File
 	bytes   [2]atomic.Int64
+	packets [2]atomic.Int64
 	dropped atomic.Int64
 	running sync.WaitGroup
 	closing chan struct{}
@@ -93,6 +94,9 @@ func (l *Link) Mend() {
 
 // Bytes is what has been carried from a to b, and from b to a: IP packets, with their headers.
 func (l *Link) Bytes() (aToB, bToA int64) { return l.bytes[0].Load(), l.bytes[1].Load() }
+
+// Packets is how many packets that was; those of segmentation offload count once, however large they are.
+func (l *Link) Packets() (aToB, bToA int64) { return l.packets[0].Load(), l.packets[1].Load() }
 
 // Dropped counts the packets that a cut or a full queue has swallowed.
 func (l *Link) Dropped() int64 { return l.dropped.Load() }
@@ -198,6 +202,7 @@ func (l *Link) carry(from int) {
 				l.dropped.Add(1)
 			} else if _, err := out.Write((*p.buf)[:p.size]); err == nil {
 				l.bytes[from].Add(int64(p.size - headerSize))
+				l.packets[from].Add(1)
 			}
 			buffers.put(p.buf)
 		}
