@@ -19,7 +19,9 @@ type Conn struct {
 	hops    []*prepared
 	root    net.Conn // the outermost connection; nil if it never came about
 	clients []*ssh.Client
-	life    *life // of the last hop
+	prompt  *prompt   // the root, as what lies above reads it; nil if there is no jump host
+	life    *life     // of the last hop
+	gathers []*gather // of all hops, from the outermost inwards
 
 	mu      sync.Mutex
 	ended   bool // no goroutine is started any more
@@ -47,6 +49,13 @@ func (l *life) Read(p []byte) (int, error) {
 }
 
 func (l *life) heard() time.Time { return l.start.Add(time.Duration(l.last.Load())) }
+
+// gather has writes to the connection of the next hop gathered.
+func (c *Conn) gather(conn net.Conn) net.Conn {
+	g := newGather(conn)
+	c.gathers = append(c.gathers, g)
+	return g
+}
 
 // Client returns the SSH connection to the last hop. Calls on it are bounded by
 // the life of the connection only: they return at the latest when it is given up.
@@ -201,7 +210,8 @@ func (c *Conn) keepalive(interval, timeout time.Duration) {
 
 // Subsystem starts a subsystem, such as "sftp", in a new session on the last hop
 // (RFC 4254, section 6.5). What the subsystem writes to its standard error is
-// dropped. When ctx ends before the hop has answered, the wait ends.
+// dropped. Each Write to it leaves as one segment as far as that is possible, so
+// that many requests are best written together. When ctx ends before the hop has answered, the wait ends.
 func (c *Conn) Subsystem(ctx context.Context, name string) (io.ReadWriteCloser, error) {
 	type result struct {
 		channel ssh.Channel
@@ -225,7 +235,7 @@ func (c *Conn) Subsystem(ctx context.Context, name string) (io.ReadWriteCloser, 
 	select {
 	case r := <-results:
 		if r.err == nil {
-			return r.channel, nil
+			return bundled{r.channel, c.gathers}, nil
 		}
 		select {
 		case <-c.done:

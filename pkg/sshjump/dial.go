@@ -63,6 +63,9 @@ func (d *Dialer) Dial(ctx context.Context, hops ...Hop) (*Conn, error) {
 			return nil, err
 		}
 	}
+	if c.prompt != nil {
+		c.prompt.off.Store(true)
+	}
 	c.supervise(d.keepaliveInterval(), d.keepaliveTimeout())
 	return c, nil
 }
@@ -79,6 +82,10 @@ func (d *Dialer) reach(ctx context.Context, c *Conn, p *prepared) error {
 	if p.index == 0 {
 		conn, err = d.connect(ctx, p.address)
 		c.root = conn
+		if tcp, ok := conn.(*net.TCPConn); ok && len(c.hops) > 1 {
+			c.prompt = &prompt{Conn: tcp, tcp: tcp}
+			conn = c.prompt
+		}
 	} else {
 		step = "wait for " + c.hops[p.index-1].String() + " to connect to it"
 		conn, err = c.clients[p.index-1].DialContext(ctx, "tcp", p.address)
@@ -96,7 +103,7 @@ func (d *Dialer) reach(ctx context.Context, c *Conn, p *prepared) error {
 		conn = c.life
 	}
 	var seen handshake
-	transport, channels, requests, err := ssh.NewClientConn(conn, p.address, p.config(&seen))
+	transport, channels, requests, err := ssh.NewClientConn(c.gather(conn), p.address, p.config(&seen))
 	if err == nil && !stop() {
 		err = context.Cause(ctx)
 	}

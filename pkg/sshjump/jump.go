@@ -1,6 +1,8 @@
 package sshjump
 
 import (
+	"net"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -32,4 +34,21 @@ func nodelay(client *ssh.Client, timeout time.Duration) {
 	timer := time.AfterFunc(timeout, func() { session.Close() })
 	defer timer.Stop()
 	_ = session.Run("true")
+}
+
+// prompt is the outermost connection, which acknowledges at once until nodelay
+// has had its effect: until then each small reply of a jump host waits for the
+// acknowledgement of the one before it, which the kernel would hold back for 40 ms.
+type prompt struct {
+	net.Conn
+	tcp *net.TCPConn
+	off atomic.Bool
+}
+
+func (p *prompt) Read(b []byte) (int, error) {
+	n, err := p.Conn.Read(b)
+	if !p.off.Load() {
+		_ = quickAck(p.tcp) // where it is not to be had, it takes longer
+	}
+	return n, err
 }
