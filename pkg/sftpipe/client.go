@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
+	"time"
 )
 
 // Client is a connection to an SFTP server. It is safe for concurrent use by
@@ -15,6 +17,7 @@ type Client struct {
 	rwc        io.ReadWriteCloser
 	extensions map[string]string
 	limits     Limits
+	rtt        time.Duration
 	urgent     *lane // requests without data, small files
 	bulk       *lane // whatever concerns a file opened for writing, unless it is small
 	small      sync.Pool
@@ -71,8 +74,8 @@ func NewClient(ctx context.Context, rwc io.ReadWriteCloser) (*Client, error) {
 		rwc:        rwc,
 		extensions: make(map[string]string),
 		limits:     Limits{MaxPacket: defaultPacket, MaxRead: defaultData, MaxWrite: defaultData},
-		urgent:     newLane(),
-		bulk:       newLane(),
+		urgent:     new(lane),
+		bulk:       new(lane),
 		done:       make(chan struct{}),
 		pending:    make(map[uint32]pending),
 		urgency:    urgentRun,
@@ -90,7 +93,11 @@ func NewClient(ctx context.Context, rwc io.ReadWriteCloser) (*Client, error) {
 	}
 	c.loops.Go(func() { c.readLoop(in) })
 	c.loops.Go(c.writeLoop)
+	began := time.Now()
 	err := c.askLimits(ctx)
+	c.rtt = time.Since(began)
+	c.urgent.open(c.rtt)
+	c.bulk.open(c.rtt)
 	if !stop() && err == nil {
 		err = contextError(ctx)
 	}
@@ -132,9 +139,15 @@ func (c *Client) handshake(in io.Reader) error {
 	return nil
 }
 
+// askLimits asks for the limits, or for something else where those are not to be
+// had: the time it takes is of use.
 func (c *Client) askLimits(ctx context.Context) error {
 	if !c.HasExtension("limits@openssh.com") {
-		return nil
+		_, err := c.Realpath(ctx, ".")
+		if _, answered := errors.AsType[*StatusError](err); answered {
+			return nil
+		}
+		return err
 	}
 	value, err := c.one(ctx, c.urgent, Request{op: opLimits})
 	if IsUnsupported(err) {
@@ -197,6 +210,9 @@ func (c *Client) HasExtension(name string) bool {
 
 // Limits gives what the server takes at most.
 func (c *Client) Limits() Limits { return c.limits }
+
+// RoundTrip is how long the server took to answer when the session began.
+func (c *Client) RoundTrip() time.Duration { return c.rtt }
 
 func (c *Client) closeConn() error {
 	c.closeOnce.Do(func() { c.closeErr = c.rwc.Close() })

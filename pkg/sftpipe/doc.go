@@ -14,7 +14,7 @@
 // for. An upload takes two:
 //
 //	OPEN (create, exclusive, mode 0600)                  one round trip
-//	WRITE … FSETSTAT (mode, times) FSTAT CLOSE           one round trip
+//	WRITE … FSETSTAT (mode, times) [FSTAT] CLOSE         one round trip
 //
 // where a client that waits for each reply needs five or more. [Client.Create]
 // and [File.Finish] are the two halves, for callers who can open a file before
@@ -24,8 +24,8 @@
 // requests as one.
 //
 // Requests of different goroutines share the wire in the same manner: a single
-// goroutine gathers whatever is waiting into writes of 32 KiB, the size of a
-// full SSH packet, so that a hundred goroutines uploading small files cause a
+// goroutine gathers whatever is waiting into writes of up to 128 KiB, four
+// full SSH packets, so that a hundred goroutines uploading small files cause a
 // few large packets and not hundreds of small ones. The way to more
 // throughput is more goroutines; somewhere between 64 and 256 files in flight
 // a server is busy at any distance.
@@ -37,7 +37,7 @@
 // works through its requests in order, but it does not stop at a failure: on a
 // full disk the WRITE fails, and the rename that follows it publishes a
 // truncated file. So Upload never renames. It returns once every reply has
-// been checked and the size on the server compared with the bytes sent, and only
+// been checked, and the size on the server after several WRITEs, and only
 // then is it time for [Rename]: one more round trip is the price of never
 // showing a torn file. Renames of many finished files go into one flight.
 //
@@ -50,8 +50,9 @@
 // another connection for the large file. Requests of one flight and requests
 // about one open file are never reordered.
 //
-// Data that waits to be sent is bounded to 4 MiB a lane, and one packet (255 KiB
-// at most) for each call that waits to add to it, whatever the server does.
+// Data without a reply is bounded, whatever the server does: to between 1¼ and
+// 4 MiB a lane, by the round-trip time that was seen when the session began, and
+// one packet (255 KiB at most) for each call that waits to add to it.
 //
 // # Cancellation and failure
 //

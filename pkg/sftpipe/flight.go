@@ -2,6 +2,7 @@ package sftpipe
 
 import (
 	"context"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 )
@@ -46,16 +47,28 @@ func newFlight(l *lane, reqs ...Request) *flight {
 // lane is a queue of flights. Its order is kept.
 type lane struct {
 	first, last *flight
-	// budget bounds the bytes of file data that wait in the queue, so that a
-	// stuck server costs a fixed amount of memory.
+	// budget bounds the bytes of file data that have no reply yet, in the queue
+	// and on the way.
 	budget *semaphore.Weighted
+	size   int64
 }
 
-// laneBudget is more than the writer hands over before it looks again, so it
-// never runs dry while callers have data.
-const laneBudget = 4 << 20
+const (
+	// leastBudget is what keeps a server busy that is nearby. With more it has
+	// less done: OpenSSH's takes in whatever there is, and copies all of that
+	// each time its buffer has to grow by another 16 KiB (sshbuf.c).
+	leastBudget = 5 << 18
+	// mostBudget is twice the window of an OpenSSH channel.
+	mostBudget = 4 << 20
+	// lineRate, in bytes a second, is what may be on the way beyond that.
+	lineRate = 64 << 20
+)
 
-func newLane() *lane { return &lane{budget: semaphore.NewWeighted(laneBudget)} }
+// open makes room for data, by the time that a reply takes.
+func (l *lane) open(rtt time.Duration) {
+	l.size = min(leastBudget+int64(rtt.Seconds()*lineRate), mostBudget)
+	l.budget = semaphore.NewWeighted(l.size)
+}
 
 func (l *lane) push(fl *flight) {
 	fl.queued, fl.prev, fl.next = true, l.last, nil
@@ -82,10 +95,23 @@ func (l *lane) remove(fl *flight) {
 }
 
 // buffer is file data on its way to the server. It has room for one WRITE.
-type buffer struct {
-	b    []byte
-	lane *lane // whose budget it counts against; nil while it is being filled
+type buffer struct{ b []byte }
+
+// charge is what the data of a request counts against a lane's budget.
+type charge struct {
+	lane *lane // nil if it does not, or not any more
 	cost int64
+}
+
+// writeCost is what a WRITE costs beyond its data: without it, any number of
+// small ones would be free.
+const writeCost = 512
+
+func (ch *charge) release() {
+	if ch.lane != nil {
+		ch.lane.budget.Release(ch.cost)
+		ch.lane = nil
+	}
 }
 
 // smallData is the buffer most files of a web site fit into.
@@ -104,22 +130,18 @@ func (c *Client) buffer(n int) *buffer {
 	return &buffer{b: make([]byte, 0, size)}
 }
 
-// charge counts a filled buffer against the lane, which may mean waiting.
-func (c *Client) charge(ctx context.Context, l *lane, buf *buffer) error {
-	cost := int64(cap(buf.b))
+// charge counts n bytes of data against the lane until the reply has come,
+// which may mean waiting.
+func (c *Client) charge(ctx context.Context, l *lane, n int) (charge, error) {
+	cost := min(int64(n)+writeCost, l.size)
 	if err := l.budget.Acquire(ctx, cost); err != nil {
-		return contextError(ctx)
+		return charge{}, contextError(ctx)
 	}
-	buf.lane, buf.cost = l, cost
-	return nil
+	return charge{l, cost}, nil
 }
 
 // recycle takes back a buffer nobody uses any more.
 func (c *Client) recycle(buf *buffer) {
-	if buf.lane != nil {
-		buf.lane.budget.Release(buf.cost)
-		buf.lane, buf.cost = nil, 0
-	}
 	if cap(buf.b) <= smallData {
 		c.small.Put(buf)
 	} else {
@@ -186,6 +208,7 @@ func (c *Client) discard(fl *flight) {
 		if buf := fl.reqs[i].data; buf != nil {
 			c.recycle(buf)
 		}
+		fl.reqs[i].charge.release()
 	}
 }
 
@@ -195,6 +218,7 @@ func (c *Client) complete(fl *flight, i int, r reply) {
 		return
 	}
 	fl.replies[i] = r
+	fl.reqs[i].charge.release()
 	fl.left--
 	if fl.abandoned {
 		c.closeOrphan(fl, i)
@@ -227,6 +251,7 @@ func (c *Client) finishLost(fl *flight) {
 	c.discard(fl)
 	for i := range fl.replies {
 		if !fl.replies[i].done {
+			fl.reqs[i].charge.release()
 			fl.replies[i] = reply{done: true, err: fl.reqs[i].unconfirmed(i < fl.sent, c.err)}
 		}
 	}

@@ -1,12 +1,24 @@
 package sftpipe
 
-import "io"
+import (
+	"io"
+	"runtime"
+)
 
 const (
-	// chunk is what one write to the connection carries while there is enough
-	// to send: a full SSH packet as OpenSSH and x/crypto exchange them. More
-	// per write does not make larger packets, and less makes more of them.
+	// chunk is the data of a full SSH packet, as OpenSSH and x/crypto exchange
+	// them. So much is worth to be written from where it lies.
 	chunk = 32 << 10
+
+	// burst is what one write to the connection carries while there is enough to
+	// send: four packets, less what SSH adds to each (RFC 4253 §6, RFC 4254 §5.2),
+	// so that they are four also on a connection that itself runs through an SSH
+	// channel. Whoever is next on the way is woken once for all of them.
+	burst = 4*chunk - 4*128
+
+	// busy is how many requests without a reply make it likely that others are
+	// about to be made, by goroutines that have just got theirs.
+	busy = 32
 
 	// urgentRun is how many bytes the urgent lane sends before a waiting bulk
 	// packet gets its turn, so that a long stream of small files slows a large
@@ -18,23 +30,23 @@ const (
 
 // writer is the state of the goroutine that sends.
 type writer struct {
-	out  []byte  // encoded, not yet written; longer than chunk by a header at most
+	out  []byte  // encoded, not yet written; longer than burst by a header at most
 	data []byte  // of the WRITE whose header ended up in out or was written: comes next
 	buf  *buffer // that data belongs to
 }
 
 // writeLoop sends what is queued until the connection ends.
 func (c *Client) writeLoop() {
-	w := writer{out: make([]byte, 0, 2*chunk)}
+	w := writer{out: make([]byte, 0, burst+chunk)}
 	for c.fill(&w) {
 		var err error
 		if len(w.out) == 0 {
-			n := len(w.data) / chunk * chunk
+			n := min(len(w.data), burst)
 			_, err = c.rwc.Write(w.data[:n])
 			w.data = w.data[n:]
 			c.release(&w)
 		} else {
-			n := min(len(w.out), chunk)
+			n := min(len(w.out), burst)
 			_, err = c.rwc.Write(w.out[:n])
 			w.out = w.out[:copy(w.out, w.out[n:])]
 		}
@@ -61,18 +73,23 @@ func (c *Client) release(w *writer) {
 func (c *Client) fill(w *writer) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.err == nil {
+	for yielded := false; c.err == nil; {
 		switch {
-		case len(w.out) >= chunk || len(w.out) == 0 && len(w.data) >= chunk:
+		case len(w.out) >= burst || len(w.out) == 0 && len(w.data) >= chunk:
 			return true
 		case len(w.data) > 0:
-			n := min(len(w.data), chunk-len(w.out))
+			n := min(len(w.data), burst-len(w.out))
 			w.out = append(w.out, w.data[:n]...)
 			w.data = w.data[n:]
 			c.release(w)
 		case c.encode(w):
-		case len(w.out) > 0:
+		case len(w.out) > 0 && (yielded || len(c.pending) < busy):
 			return true
+		case len(w.out) > 0:
+			yielded = true
+			c.mu.Unlock()
+			runtime.Gosched()
+			c.mu.Lock()
 		default:
 			c.work.Wait()
 		}

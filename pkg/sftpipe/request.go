@@ -96,6 +96,7 @@ type Request struct {
 	off2    uint64 // copy-data: where from
 	n       uint64
 	data    *buffer
+	charge  charge
 }
 
 // Rename replaces newpath by oldpath atomically, as rename(2) does

@@ -142,15 +142,34 @@ func TestStuckSSH(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	read := make(chan struct{})
-	var g sync.WaitGroup
-	g.Go(func() {
-		source := io.TeeReader(zeros{}, after(4<<20, func() { close(read) }))
-		if _, err := c.Upload(soon(t), "/f", source, sftpipe.Attrs{}); !errors.Is(err, sftpipe.ErrConnectionLost) {
+	// Both lanes together have more to send than the window of the channel takes.
+	const small, size = 20, 60 << 10
+	var files []*sftpipe.File
+	for i := range small {
+		f, err := c.Create(soon(t), fmt.Sprint("/", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, f)
+	}
+	read := make(chan struct{}, 1+small)
+	given := func(n int, r io.Reader) io.Reader {
+		return io.TeeReader(r, after(n, func() { read <- struct{}{} }))
+	}
+	lost := func(_ int64, err error) {
+		if !errors.Is(err, sftpipe.ErrConnectionLost) {
 			t.Errorf("upload: %v", err)
 		}
-	})
+	}
+	var g sync.WaitGroup
+	g.Go(func() { lost(c.Upload(soon(t), "/f", given(1<<20, zeros{}), sftpipe.Attrs{})) })
 	<-read
+	for _, f := range files {
+		g.Go(func() { lost(f.Finish(soon(t), given(size, io.LimitReader(zeros{}, size)), sftpipe.Attrs{})) })
+	}
+	for range files {
+		<-read
+	}
 	tcp.Close()
 	g.Wait()
 	c.Close()

@@ -114,7 +114,8 @@ func (s *stream) write(reqs []Request) ([]Request, error) {
 		}
 	}
 	req := Request{op: opWrite, path: s.f.path, handle: s.f.handle, off: uint64(s.off), data: buf}
-	if err := s.f.c.charge(s.ctx, s.lane, buf); err != nil {
+	var err error
+	if req.charge, err = s.f.c.charge(s.ctx, s.lane, len(buf.b)); err != nil {
 		s.f.c.recycle(buf)
 		return nil, req.unconfirmed(false, err)
 	}

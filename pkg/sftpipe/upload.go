@@ -35,10 +35,11 @@ func WithSync() UploadOption { return func(o *uploadOptions) { o.sync = true } }
 
 // Upload creates the file path, with mode 0600 and only if it does not exist,
 // writes what r gives until its end, sets attrs and closes the file. It returns
-// the bytes the server confirmed, and nil only if every reply was good and the
-// server's size of the file is that of the data.
+// the bytes the server confirmed, and nil only if every reply was good and, of
+// data that took more than one WRITE, the server's size of the file is theirs.
 //
-// A size in attrs is not set but demanded: Upload fails if r gives more or less.
+// A size in attrs is not set but demanded: Upload fails if r gives more or less,
+// or the server has.
 //
 // It takes two round trips for a file of one packet. r is read in the
 // calling goroutine and must not block for longer than the caller would wait,
@@ -85,6 +86,9 @@ func (f *File) finish(ctx context.Context, attrs Attrs, opts []UploadOption, pro
 
 	all, err := produce(s)
 	size, sized := attrs.Size, attrs.Has&HasSize != 0
+	// The reply to a WRITE says that all of its data was written. Of several, the
+	// size says that they lie where they belong, and nothing else does.
+	stat := sized || all && s.off > 0
 	if err == nil && all {
 		total := uint64(s.off)
 		if s.buf != nil {
@@ -93,11 +97,11 @@ func (f *File) finish(ctx context.Context, attrs Attrs, opts []UploadOption, pro
 		if sized && total != size {
 			err = fmt.Errorf("upload %q: source gave %d bytes, expected %d", f.path, total, size)
 		}
-		size, sized = total, true
+		size = total
 	}
 	attrs.Has &^= HasSize
 	if err == nil {
-		err = s.finish(attrs, o.sync, sized)
+		err = s.finish(attrs, o.sync, stat)
 	}
 	if err != nil {
 		s.close()
@@ -105,7 +109,7 @@ func (f *File) finish(ctx context.Context, attrs Attrs, opts []UploadOption, pro
 	if derr := s.drain(); err == nil {
 		err = derr
 	}
-	if err == nil && sized {
+	if err == nil && stat {
 		err = s.compare(size)
 	}
 	return s.confirmed, err
