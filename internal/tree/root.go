@@ -112,16 +112,16 @@ func (r *Root) Lstat(path string) (Entry, error) {
 // finds: a path that is something else fails with [ErrNotRegular] (a FIFO's writer is not woken, no device is opened),
 // one that is not there, as for [Root.Lstat], with [fs.ErrNotExist].
 func (r *Root) OpenFile(path string) (*os.File, Entry, error) {
-	root, err := r.open()
+	if !valid(path) {
+		return nil, Entry{}, r.pathError("open", path, fs.ErrInvalid)
+	}
+	dir, name := Split(path)
+	d, err := r.OpenDir(dir)
 	if err != nil {
 		return nil, Entry{}, err
 	}
-	defer closeFD(root)
-	f, e, err := r.openFileAt(root, path)
-	if err != nil {
-		return nil, Entry{}, r.pathError("open", path, err)
-	}
-	return f, e, nil
+	defer d.Close()
+	return d.OpenFile(name)
 }
 
 // Stat looks at an open file of [Root.OpenFile] again, to be compared with the first look by [Unchanged].
@@ -185,37 +185,6 @@ func (r *Root) lstatAt(root int, path string) (Entry, error) {
 		}
 	}
 	return e, nil
-}
-
-func (r *Root) openFileAt(root int, path string) (*os.File, Entry, error) {
-	// The look before keeps us from opening a device or FIFO, which may have effects of its own; the one after, on
-	// the descriptor, is what holds if the path was exchanged in between.
-	before, err := r.lstatAt(root, path)
-	if err != nil {
-		return nil, Entry{}, err
-	}
-	if before.Type != File {
-		return nil, Entry{}, fmt.Errorf("%w: %v", ErrNotRegular, before.Type)
-	}
-	fd, err := r.resolve(root, path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
-	if err != nil {
-		return nil, Entry{}, err
-	}
-	var st unix.Stat_t
-	if err := fstat(fd, &st); err != nil {
-		closeFD(fd)
-		return nil, Entry{}, err
-	}
-	e := entryOf(&st)
-	if e.Type != File {
-		closeFD(fd)
-		return nil, Entry{}, fmt.Errorf("%w: %v", ErrNotRegular, e.Type)
-	}
-	if err := unix.SetNonblock(fd, false); err != nil { // or os.NewFile would want to poll it
-		closeFD(fd)
-		return nil, Entry{}, err
-	}
-	return os.NewFile(uintptr(fd), filepath.Join(r.path, path)), e, nil
 }
 
 func (r *Root) pathError(op, path string, err error) error {

@@ -69,6 +69,21 @@ type Entry struct {
 // A Tree holds entries by path: relative, slash-separated, raw bytes. The root itself is ".".
 type Tree map[string]Entry
 
+// Split cuts a path of a [Tree] into the directory that holds it and its name there. Unlike path.Split it takes the path
+// for clean, as these are.
+func Split(path string) (dir, name string) {
+	if i := strings.LastIndexByte(path, '/'); i >= 0 {
+		return path[:i], path[i+1:]
+	}
+	return ".", path
+}
+
+// Parent is the directory that holds path; the root's is the root.
+func Parent(path string) string {
+	dir, _ := Split(path)
+	return dir
+}
+
 // Seconds is e's modification time in whole seconds since the epoch, rounded down: all that SFTP version 3 can carry.
 func (e Entry) Seconds() int64 {
 	seconds := e.MTime / int64(time.Second)
