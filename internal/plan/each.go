@@ -2,7 +2,6 @@ package plan
 
 import (
 	"iter"
-	"path"
 
 	"releve/internal/tree"
 )
@@ -44,7 +43,7 @@ func (p *Plan) Touched() iter.Seq[string] {
 			paths = append(paths, del.Path)
 		}
 		for _, q := range paths {
-			if q != "." && !yield(path.Dir(q)) {
+			if q != "." && !yield(tree.Parent(q)) {
 				return
 			}
 		}

@@ -2,7 +2,6 @@ package plan
 
 import (
 	"iter"
-	"path"
 	"strings"
 
 	"releve/internal/tree"
@@ -292,7 +291,7 @@ func (k *Known) link(p string) {
 	if p == "." {
 		return
 	}
-	parent := path.Dir(p)
+	parent := tree.Parent(p)
 	kids := k.kids[parent]
 	if kids == nil {
 		kids = map[string]struct{}{}
@@ -302,7 +301,7 @@ func (k *Known) link(p string) {
 }
 
 func (k *Known) unlink(p string) {
-	parent := path.Dir(p)
+	parent := tree.Parent(p)
 	if kids := k.kids[parent]; kids != nil {
 		delete(kids, p)
 		if len(kids) == 0 {

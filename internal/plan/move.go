@@ -2,7 +2,6 @@ package plan
 
 import (
 	"maps"
-	"path"
 	"slices"
 	"strings"
 
@@ -127,7 +126,7 @@ func (d *differ) sameFolder(from, to string, old, s tree.Entry) bool {
 // underOther reports whether a parent of p is of another type on the replica than in the source: it is cleared
 // away when its new version is put in place, and nothing is moved into or out of that.
 func (d *differ) underOther(p string) bool {
-	for q := path.Dir(p); q != "."; q = path.Dir(q) {
+	for q := tree.Parent(p); q != "."; q = tree.Parent(q) {
 		old, known := d.dst.Get(q)
 		if s, ok := d.want(q); ok && known && old.Type != s.Type {
 			return true

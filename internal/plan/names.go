@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"path"
 	"slices"
 
 	"releve/internal/tree"
@@ -126,7 +125,7 @@ func (d *differ) inPlace() map[string]bool {
 	for _, put := range d.plan.Files {
 		for _, p := range put.Names() {
 			for p != "." {
-				p = path.Dir(p)
+				p = tree.Parent(p)
 				dirs[p] = true
 			}
 		}

@@ -9,7 +9,6 @@ package plan
 import (
 	"cmp"
 	"iter"
-	"path"
 	"slices"
 	"strings"
 
@@ -163,7 +162,7 @@ type differ struct {
 	moved tree.Tree
 	left  map[string]struct{}
 
-	fresh map[string]Put // new entries, by path
+	fresh map[string]*Put // new entries, by path
 	attr  map[string]Put
 	plan  Plan
 }
@@ -218,7 +217,7 @@ func (d *differ) findGone(scope Scope) {
 
 // compare sorts the source's entries into new ones and changed ones.
 func (d *differ) compare(apart bool) {
-	d.fresh, d.attr = map[string]Put{}, map[string]Put{}
+	d.fresh, d.attr = map[string]*Put{}, map[string]Put{}
 	several := map[inode][]string{}
 	for p, s := range d.src {
 		switch {
@@ -250,9 +249,9 @@ func (d *differ) compareOne(p string) {
 	s := d.src[p]
 	switch old, there := d.at(p); {
 	case !there:
-		d.fresh[p] = Put{Path: p, Entry: s, Old: d.oldAt(p)}
+		d.fresh[p] = &Put{Path: p, Entry: s, Old: d.oldAt(p)}
 	case old.Type != s.Type:
-		d.fresh[p] = Put{Path: p, Entry: s, Old: Other, Cleared: d.count(p)}
+		d.fresh[p] = &Put{Path: p, Entry: s, Old: Other, Cleared: d.count(p)}
 	default:
 		d.compareSame(p, s, old)
 	}
@@ -381,7 +380,7 @@ func (d *differ) deletes() {
 // topmost returns the highest gone path above p, and false if what replaces that path also clears p away.
 func (d *differ) topmost(p string) (string, bool) {
 	top := p
-	for q := p; q != "."; q = path.Dir(q) {
+	for q := p; q != "."; q = tree.Parent(q) {
 		if e, ok := d.gone[q]; ok {
 			if _, left := d.left[q]; left {
 				return top, true
@@ -398,7 +397,7 @@ func (d *differ) topmost(p string) (string, bool) {
 // topmostMoved is topmost for what a move has brought along.
 func (d *differ) topmostMoved(p string) (string, bool) {
 	top := p
-	for q := path.Dir(p); q != "."; q = path.Dir(q) {
+	for q := tree.Parent(p); q != "."; q = tree.Parent(q) {
 		e, ok := d.moved[q]
 		if !ok {
 			break

@@ -1,8 +1,6 @@
 package plan
 
 import (
-	"path"
-
 	"releve/internal/tree"
 )
 
@@ -19,14 +17,14 @@ func rooted(src tree.Tree, dst *Known) tree.Tree {
 			if !seen {
 				e, seen = dst.Get(dir) // out of scope
 			}
-			ok = seen && e.Type == tree.Dir && inDir(path.Dir(dir))
+			ok = seen && e.Type == tree.Dir && inDir(tree.Parent(dir))
 			stands[dir] = ok
 		}
 		return ok
 	}
 	astray := false
 	for p := range src {
-		if p != "." && !inDir(path.Dir(p)) {
+		if p != "." && !inDir(tree.Parent(p)) {
 			astray = true
 			break
 		}
@@ -36,7 +34,7 @@ func rooted(src tree.Tree, dst *Known) tree.Tree {
 	}
 	kept := make(tree.Tree, len(src))
 	for p, e := range src {
-		if p == "." || inDir(path.Dir(p)) {
+		if p == "." || inDir(tree.Parent(p)) {
 			kept[p] = e
 		}
 	}
