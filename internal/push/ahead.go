@@ -45,7 +45,7 @@ func (r *Replica) slot(put plan.Put, known *plan.Known) slot {
 		return fresh
 	}
 	// In a setgid directory a file is born with the directory's group.
-	if dir, ok := known.Get(path.Dir(put.Path)); !ok || dir.Mode&fs.ModeSetgid != 0 {
+	if dir, ok := known.Get(tree.Parent(put.Path)); !ok || dir.Mode&fs.ModeSetgid != 0 {
 		return fresh
 	}
 	s := r.ahead.open[n-1]

@@ -153,7 +153,7 @@ func (b *batch) upload(ctx context.Context) error {
 		slots *= 2
 	}
 	b.files = make(chan struct{}, slots)
-	b.spread, b.giveBack = bytes >= spreadBytes, func() {}
+	b.spread, b.giveBack = bytes >= spreadBytes && !b.r.lanes.Near, func() {}
 	defer func() { b.giveBack() }()
 
 	group, working := errgroup.WithContext(ctx)
@@ -167,15 +167,19 @@ func (b *batch) upload(ctx context.Context) error {
 			return b.stage(working, s, whole || s.Top.Old != plan.Absent)
 		})
 	}
+	source := cursor{src: b.src}
+	defer source.close()
 	for _, put := range b.plan.Files {
 		if !acquire(working, b.files) {
 			break
 		}
 		to := b.slot(put)
+		open, opened := source.to(put.Path)
 		group.Go(func() error {
 			defer release(b.files)
+			defer opened()
 			replaces := func(put plan.Put) bool { return put.Old != plan.Absent }
-			return b.file(working, put, to, whole || slices.ContainsFunc(put.Split(), replaces))
+			return b.file(working, put, open, to, whole || slices.ContainsFunc(put.Split(), replaces))
 		})
 	}
 	for _, put := range b.plan.Links {
@@ -225,7 +229,7 @@ func acquire(ctx context.Context, slots chan struct{}) bool {
 func release(slots chan struct{}) { <-slots }
 
 // file uploads one file; later says that it is put in place with the final flight.
-func (b *batch) file(ctx context.Context, put plan.Put, to slot, later bool) error {
+func (b *batch) file(ctx context.Context, put plan.Put, open opener, to slot, later bool) error {
 	var s sent
 	var err error
 	if c, arrived := b.carried(put); arrived {
@@ -238,7 +242,7 @@ func (b *batch) file(ctx context.Context, put plan.Put, to slot, later bool) err
 		}
 	} else if put.Current {
 		s = sent{put.Entry, true}
-	} else if s, err = b.sendFile(ctx, put, b.was(put), &to); err != nil {
+	} else if s, err = b.sendFile(ctx, put, open, b.was(put), &to); err != nil {
 		b.giveSlot(ctx, to)
 		return b.failedAll(ctx, put.Split(), err)
 	}

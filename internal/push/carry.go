@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"io/fs"
-	"path"
 	"strconv"
 	"time"
 
@@ -29,7 +28,7 @@ type Carried struct {
 
 // Carries reports whether put can be uploaded by Carry: it is large enough, and can lie in the spool.
 func (r *Replica) Carries(put plan.Put, known *plan.Known) bool {
-	dir, ok := known.Get(path.Dir(put.Path))
+	dir, ok := known.Get(tree.Parent(put.Path))
 	return put.Entry.Size >= CarrySize && r.ahead.made && !r.ahead.off && ok && dir.Mode&fs.ModeSetgid == 0
 }
 
@@ -39,7 +38,7 @@ func (r *Replica) Carries(put plan.Put, known *plan.Known) bool {
 func (r *Replica) Carry(ctx context.Context, src *tree.Root, put plan.Put, was tree.Entry, progress Progress) (Carried, error) {
 	b := &batch{r: r, src: src, progress: progress}
 	at := slot{path: r.spool() + "/" + r.id + "-" + strconv.FormatUint(r.serial.Add(1), 36), spool: true}
-	s, err := b.sendFile(ctx, put, was, &at)
+	s, err := b.sendFile(ctx, put, src.OpenFile, was, &at)
 	if ctx.Err() != nil {
 		// Nobody wants it any more, and it may be large. What is still on its way goes nowhere then.
 		removing, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)

@@ -21,7 +21,7 @@ const (
 	chunksAhead = 4
 	// largeAtOnce is how many such files are on the way at once. Each can fill the line.
 	largeAtOnce = 2
-	// spreadBytes is where a plan as a whole is worth further connections.
+	// spreadBytes is where a plan as a whole is worth further connections, at a distance.
 	spreadBytes = 32 << 20
 )
 

@@ -159,7 +159,7 @@ func (b *batch) apart(ctx context.Context, put plan.Put, later bool) error {
 		return nil
 	}
 	put.Current, put.Joined = false, false
-	return b.file(ctx, put, slot{path: b.r.temp(put.Path)}, later)
+	return b.file(ctx, put, b.src.OpenFile, slot{path: b.r.temp(put.Path)}, later)
 }
 
 // failedAll is failed for several names at once.

@@ -64,6 +64,9 @@ type Lanes struct {
 	// asked, and where wait is set returns when they are, or could not be. done gives them back. What a connection that
 	// ends has not finished is done again.
 	More func(ctx context.Context, wait bool) (clients []*sftpipe.Client, done func())
+	// Near says that round trips are short. Then the processors set the rate, and further connections only cost them: large
+	// files have More to keep out of the way of others, and many small ones do without.
+	Near bool
 	// Parallel is how many files are in flight at once, on each of Small and Bulk. 0 means 64.
 	Parallel int
 }
@@ -236,7 +239,7 @@ func (r *Replica) rel(abs string) string {
 // temp is a fresh temporary name in the directory of p: on the same file system as p, so that a rename is atomic. It
 // does not contain p's name, which may be as long as a name can be.
 func (r *Replica) temp(p string) string {
-	return r.abs(path.Join(path.Dir(p), tempPrefix+r.id+"-"+strconv.FormatUint(r.serial.Add(1), 36)))
+	return r.abs(path.Join(tree.Parent(p), tempPrefix+r.id+"-"+strconv.FormatUint(r.serial.Add(1), 36)))
 }
 
 // first returns the first error of a flight.

@@ -82,6 +82,8 @@ func (b *batch) frame(ctx context.Context, s plan.Stage, temp string, inside fun
 func (b *batch) fill(ctx context.Context, puts []plan.Put, inside func(string) string) ([]plan.Put, error) {
 	group, working := errgroup.WithContext(ctx)
 	arrived := make([]plan.Put, len(puts))
+	source := cursor{src: b.src}
+	defer source.close()
 	for i, put := range puts {
 		if put.Entry.Type != tree.File {
 			arrived[i] = put
@@ -90,12 +92,14 @@ func (b *batch) fill(ctx context.Context, puts []plan.Put, inside func(string) s
 		if !acquire(working, b.files) {
 			break
 		}
+		open, opened := source.to(put.Path)
 		group.Go(func() error {
 			defer release(b.files)
+			defer opened()
 			done, err := b.unpack(working, &put, inside(put.Path))
 			if err == nil && !done {
 				var s sent
-				s, err = b.sendFile(working, put, tree.Entry{}, &slot{path: inside(put.Path)})
+				s, err = b.sendFile(working, put, open, tree.Entry{}, &slot{path: inside(put.Path)})
 				put.Entry = s.entry
 			}
 			if err != nil {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"path"
 	"slices"
 
 	"releve/internal/plan"
@@ -110,7 +109,7 @@ func (b *batch) shun(narrowed narrowing, refused map[string]error) {
 	shunned := map[string]bool{}
 	b.plan = plan.Without(b.plan, func(p string) bool {
 		for dir := p; dir != "."; {
-			dir = path.Dir(dir)
+			dir = tree.Parent(dir)
 			if err := open[dir]; err != nil {
 				if !shunned[p] {
 					shunned[p] = true

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
+	"releve/internal/tree"
 	"slices"
 	"strconv"
 	"time"
@@ -66,7 +66,7 @@ func (t *trash) free(p string) bool {
 	if t.used[p] || t.made[p] {
 		return false
 	}
-	for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
+	for dir := tree.Parent(p); dir != "."; dir = tree.Parent(dir) {
 		if t.used[dir] {
 			return false
 		}
@@ -107,7 +107,7 @@ func (t *trash) parents(p string) {
 		t.mkdirs = append(t.mkdirs, sftpipe.Mkdir(t.root, private))
 	}
 	var missing []string
-	for dir := path.Dir(p); !t.made[dir]; dir = path.Dir(dir) {
+	for dir := tree.Parent(p); !t.made[dir]; dir = tree.Parent(dir) {
 		t.made[dir] = true
 		missing = append(missing, dir)
 		if dir == "." {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"io/fs"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 
@@ -56,7 +55,7 @@ func (b *batch) needed() map[string]fs.FileMode {
 		p = unmoved(p)
 		need[p] = ownerRWX
 		for p != "." {
-			p = path.Dir(p)
+			p = tree.Parent(p)
 			need[p] |= pass
 		}
 	}
@@ -65,10 +64,10 @@ func (b *batch) needed() map[string]fs.FileMode {
 		add(dir)
 	}
 	for _, put := range b.plan.Attrs {
-		add(path.Dir(put.Path))
+		add(tree.Parent(put.Path))
 	}
 	for _, m := range b.plan.Moves {
-		add(path.Dir(m.From))
+		add(tree.Parent(m.From))
 		add(m.From)
 	}
 	for _, del := range b.plan.Deletes {
@@ -99,7 +98,7 @@ func renames(moves []plan.Move, ends func(plan.Move) (from, to string)) func(p s
 		}
 	}
 	return func(p string) string {
-		for q := p; q != "." && len(moved) > 0; q = path.Dir(q) {
+		for q := p; q != "." && len(moved) > 0; q = tree.Parent(q) {
 			if to, ok := moved[q]; ok {
 				return to + strings.TrimPrefix(p, q)
 			}

@@ -40,20 +40,21 @@ type sent struct {
 // sendFile uploads the source file of put to the name that to gives, where nothing may lie yet but the file that to has
 // open, and proves that what was read is one state of the file: it is looked at before and after. was is what the replica
 // is known to hold in its place. On failure nothing is left there.
-func (b *batch) sendFile(ctx context.Context, put plan.Put, was tree.Entry, to *slot) (sent, error) {
+func (b *batch) sendFile(ctx context.Context, put plan.Put, open opener, was tree.Entry, to *slot) (sent, error) {
 	if was.Shared != 0 && (was.Ino != put.Entry.Ino || was.Dev != put.Entry.Dev) {
 		was = tree.Entry{} // it must not stay a name of what has become another file
 	}
 	for try := 1; ; try++ {
-		s, err := b.sendOnce(ctx, put, was, to, try == tries)
+		s, err := b.sendOnce(ctx, put, open, was, to, try == tries)
 		if !errors.Is(err, ErrUnsettled) || try == tries {
 			return s, err
 		}
+		open = b.src.OpenFile // its directory may be another one, too
 	}
 }
 
-func (b *batch) sendOnce(ctx context.Context, put plan.Put, was tree.Entry, to *slot, last bool) (sent, error) {
-	f, before, err := b.src.OpenFile(put.Path)
+func (b *batch) sendOnce(ctx context.Context, put plan.Put, open opener, was tree.Entry, to *slot, last bool) (sent, error) {
+	f, before, err := open(put.Path)
 	if err != nil {
 		return sent{}, fmt.Errorf("%w: %w", ErrSource, err)
 	}
@@ -66,8 +67,10 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, was tree.Entry, to *
 		before = l.entry
 	}
 
+	// The replica may hold it already, as far as the size tells.
+	maybe := put.Sum != [sha256.Size]byte{} && before.Size == put.Entry.Size && before.Size <= hashFirst
 	var in io.ReadSeeker = f
-	if before.Size <= smallFile {
+	if maybe && before.Size <= smallFile {
 		buf := b.r.scratch.Get().(*[smallFile]byte)
 		defer b.r.scratch.Put(buf)
 		n, err := io.ReadFull(f, buf[:before.Size])
@@ -93,7 +96,7 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, was tree.Entry, to *
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return sent{}, fmt.Errorf("%w: %w", ErrSource, err)
 		}
-	} else if put.Sum != [sha256.Size]byte{} && before.Size == put.Entry.Size && before.Size <= hashFirst {
+	} else if maybe {
 		if same, err := hashes(in, put.Sum); err != nil {
 			return sent{}, fmt.Errorf("%w: %w", ErrSource, err)
 		} else if same && unchanged(f, before) {

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"releve/internal/push"
 	"releve/pkg/sftpipe"
 	"releve/pkg/sshjump"
@@ -44,17 +46,18 @@ func connect(ctx context.Context, b Backup) (_ *session, err error) {
 		}
 	}()
 	s := &session{conn: conn}
-	if s.lanes.Small, err = subsystem(ctx, conn); err != nil {
+	var opening errgroup.Group // not one after the other: each takes four round trips
+	for _, lane := range []**sftpipe.Client{&s.lanes.Small, &s.lanes.Bulk} {
+		opening.Go(func() (err error) {
+			*lane, err = subsystem(ctx, conn)
+			return err
+		})
+	}
+	if err := opening.Wait(); err != nil {
 		return nil, err
 	}
-	if s.lanes.Bulk, err = subsystem(ctx, conn); err != nil {
-		return nil, err
-	}
-	began := time.Now()
-	if _, err := s.lanes.Small.Realpath(ctx, "."); err != nil {
-		return nil, fmt.Errorf("open SFTP: %w", err)
-	}
-	s.rtt = time.Since(began)
+	s.rtt = max(s.lanes.Small.RoundTrip(), s.lanes.Bulk.RoundTrip())
+	s.lanes.Near = s.rtt < near
 	s.lanes.Parallel = parallel(s.rtt, s.lanes.Small.Limits().MaxHandles)
 	s.more = newChains(b.Hops, s.rtt)
 	s.lanes.More = s.more.get
@@ -65,8 +68,8 @@ func connect(ctx context.Context, b Backup) (_ *session, err error) {
 // keeps the server busy it only costs the server's time.
 func parallel(rtt time.Duration, handles uint64) int {
 	n := 256
-	if rtt < 5*time.Millisecond {
-		n = 64
+	if rtt < near {
+		n = 96
 	}
 	const spare = 16 // for listings and probes on the same channel
 	if handles > 2*spare {
