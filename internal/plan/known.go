@@ -2,7 +2,6 @@ package plan
 
 import (
 	"iter"
-	"strings"
 
 	"releve/internal/tree"
 )
@@ -11,13 +10,11 @@ import (
 // itself put there since. Entries that the agent pushed carry the identity (inode, nanosecond times, sum) of the
 // source file they were made from; entries learnt from a listing carry none.
 //
-// It is a tree by path with an index of children, so that one changed directory can be compared without walking
-// the whole. It is not safe for concurrent use.
+// It is an index by directory, so that one changed directory can be compared without walking the whole. It is not safe
+// for concurrent use.
 type Known struct {
-	entries  tree.Tree
-	kids     map[string]map[string]struct{}
-	files    map[inode]string              // by the source file that a path was made from
-	linked   map[inode]map[string]struct{} // more paths made from the same one
+	entries  store
+	names    *names // nil until somebody asks for the names of a file
 	expected tree.Tree
 	laid     map[string]Laid
 	observe  func(Change)
@@ -68,15 +65,11 @@ func (k *Known) tell(c Change) {
 	}
 }
 
-// NewKnown makes a Known of t, which it takes over. A nil tree is an empty replica.
+// NewKnown makes a Known of what t holds. A nil tree is an empty replica.
 func NewKnown(t tree.Tree) *Known {
-	if t == nil {
-		t = tree.Tree{}
-	}
-	k := &Known{entries: t, kids: map[string]map[string]struct{}{}, files: map[inode]string{}, linked: map[inode]map[string]struct{}{}, expected: tree.Tree{}, laid: map[string]Laid{}}
+	k := &Known{entries: newStore(), expected: tree.Tree{}, laid: map[string]Laid{}}
 	for p, e := range t {
-		k.link(p)
-		k.index(p, e)
+		k.entries.set(p, e)
 	}
 	return k
 }
@@ -121,7 +114,7 @@ func (k *Known) Laid() map[string]Laid { return k.laid }
 // path, or what was sent to it, that is what lies there. What fits both, or neither, is doubtful.
 func (k *Known) Recall(listed tree.Tree) {
 	for p, e := range listed {
-		old, known := k.entries[p]
+		old, known := k.entries.get(p)
 		sent, expected := k.expected[p]
 		isOld, isSent := known && tree.Equal(e, old), expected && tree.Equal(e, sent)
 		switch {
@@ -141,88 +134,39 @@ func (k *Known) Recall(listed tree.Tree) {
 	}
 }
 
-// Linked yields the paths that were made from the source file s: a change through one name of a file shows under all of
+// Linked yields the paths that were made from the source file f: a change through one name of a file shows under all of
 // them, and only the one is reported.
-func (k *Known) Linked(s tree.Entry) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		id := inode{s.Dev, s.Ino}
-		if p, ok := k.files[id]; !ok || !yield(p) {
-			return
-		}
-		for p := range k.linked[id] {
-			if !yield(p) {
-				return
-			}
-		}
+func (k *Known) Linked(f tree.Entry) iter.Seq[string] {
+	if k.names == nil {
+		k.names = newNames(&k.entries)
 	}
+	return k.names.of(f)
 }
 
-func (k *Known) index(p string, e tree.Entry) {
-	if e.Type != tree.File || e.Ino == 0 {
-		return
-	}
-	id := inode{e.Dev, e.Ino}
-	if _, taken := k.files[id]; !taken {
-		k.files[id] = p
-		return
-	}
-	if k.linked[id] == nil {
-		k.linked[id] = map[string]struct{}{}
-	}
-	k.linked[id][p] = struct{}{}
-}
-
-func (k *Known) unindex(p string) {
-	e, ok := k.entries[p]
-	if !ok || e.Type != tree.File || e.Ino == 0 {
-		return
-	}
-	id := inode{e.Dev, e.Ino}
-	delete(k.linked[id], p)
-	if k.files[id] == p {
-		delete(k.files, id)
-		for other := range k.linked[id] {
-			k.files[id] = other
-			delete(k.linked[id], other)
-			break
-		}
-	}
-	if len(k.linked[id]) == 0 {
-		delete(k.linked, id)
-	}
-}
+// Rest gives back what can be found again when it is needed. It is for whoever expects to wait for long.
+func (k *Known) Rest() { k.names = nil }
 
 // Len is the number of entries, the root included.
-func (k *Known) Len() int { return len(k.entries) }
+func (k *Known) Len() int { return k.entries.size }
 
 // Get returns the entry at p.
-func (k *Known) Get(p string) (tree.Entry, bool) {
-	e, ok := k.entries[p]
-	return e, ok
-}
+func (k *Known) Get(p string) (tree.Entry, bool) { return k.entries.get(p) }
 
 // SameDir reports whether the source's directory s at p is the one that what is known below p was made from. If it is
 // not, knowing that p is a directory still says nothing about what it holds.
 func (k *Known) SameDir(p string, s tree.Entry) bool {
-	e, ok := k.entries[p]
+	e, ok := k.entries.get(p)
 	return ok && e.Type == tree.Dir && s.Type == tree.Dir && e.Ino == s.Ino && e.Dev == s.Dev
 }
 
 // Set says that the replica holds e at p.
 func (k *Known) Set(p string, e tree.Entry) {
-	k.set(p, e)
-	k.tell(Change{Op: Placed, Path: p, Entry: e})
-}
-
-func (k *Known) set(p string, e tree.Entry) {
-	if _, there := k.entries[p]; !there {
-		k.link(p)
-	}
 	delete(k.expected, p)
 	delete(k.laid, p)
-	k.unindex(p)
-	k.entries[p] = e
-	k.index(p, e)
+	k.names.drop(&k.entries, p)
+	k.entries.set(p, e)
+	k.names.add(p, e)
+	k.tell(Change{Op: Placed, Path: p, Entry: e})
 }
 
 // Delete forgets p and everything below it.
@@ -232,80 +176,150 @@ func (k *Known) Delete(p string) {
 }
 
 func (k *Known) delete(p string) {
-	for kid := range k.kids[p] {
-		k.delete(kid)
+	k.unsay(p)
+	forget := func(p string) {
+		k.names.drop(&k.entries, p)
+		k.entries.remove(p)
 	}
-	delete(k.kids, p)
-	delete(k.expected, p)
-	delete(k.laid, p)
-	k.unindex(p)
-	if _, there := k.entries[p]; there {
-		delete(k.entries, p)
-		k.unlink(p)
+	var below []string
+	k.entries.below(p, func(q string, _ *node) bool {
+		below = append(below, q)
+		return true
+	})
+	for _, q := range below {
+		forget(q)
+	}
+	forget(p)
+}
+
+// unsay forgets what was expected or laid by at p and below.
+func (k *Known) unsay(p string) {
+	for q := range k.expected {
+		if tree.Within(q, p) {
+			delete(k.expected, q)
+		}
+	}
+	for q := range k.laid {
+		if tree.Within(q, p) {
+			delete(k.laid, q)
+		}
 	}
 }
 
 // Rename moves what is known of from, and of everything below it, to the path to.
 func (k *Known) Rename(from, to string) {
-	moved := tree.Tree{}
-	for p, e := range k.Below(from) {
-		moved[to+strings.TrimPrefix(p, from)] = e
-	}
-	k.delete(from)
+	k.unsay(from)
 	k.delete(to)
-	for p, e := range moved {
-		k.set(p, e)
+	k.names = nil
+	if e, ok := k.entries.get(from); ok {
+		k.entries.remove(from)
+		k.entries.set(to, e)
 	}
+	k.entries.rename(from, to)
 	k.tell(Change{Op: Renamed, Path: from, To: to})
 }
 
 // Below yields the entry at p and all entries below it, parents first. The yield function must not change k.
 func (k *Known) Below(p string) iter.Seq2[string, tree.Entry] {
-	return func(yield func(string, tree.Entry) bool) { k.below(p, yield) }
-}
-
-func (k *Known) below(p string, yield func(string, tree.Entry) bool) bool {
-	if e, ok := k.entries[p]; ok && !yield(p, e) {
-		return false
-	}
-	for kid := range k.kids[p] {
-		if !k.below(kid, yield) {
-			return false
-		}
-	}
-	return true
-}
-
-// All yields every entry, in no order. The yield function must not change k.
-func (k *Known) All() iter.Seq2[string, tree.Entry] {
 	return func(yield func(string, tree.Entry) bool) {
-		for p, e := range k.entries {
-			if !yield(p, e) {
+		if e, ok := k.entries.get(p); ok && !yield(p, e) {
+			return
+		}
+		k.entries.below(p, func(q string, n *node) bool { return yield(q, k.entries.entry(n)) })
+	}
+}
+
+// In yields the names in the directory p with their entries.
+func (k *Known) In(p string) iter.Seq2[string, tree.Entry] {
+	return func(yield func(string, tree.Entry) bool) {
+		d := k.entries.dirs[p]
+		if d == nil {
+			return
+		}
+		for _, n := range d.nodes() {
+			if !yield(n.name, k.entries.entry(n)) {
 				return
 			}
 		}
 	}
 }
 
-func (k *Known) link(p string) {
-	if p == "." {
-		return
+// All yields every entry, in no order. The yield function must not change k.
+func (k *Known) All() iter.Seq2[string, tree.Entry] {
+	return func(yield func(string, tree.Entry) bool) {
+		for p, n := range k.entries.all() {
+			if !yield(p, k.entries.entry(n)) {
+				return
+			}
+		}
 	}
-	parent := tree.Parent(p)
-	kids := k.kids[parent]
-	if kids == nil {
-		kids = map[string]struct{}{}
-		k.kids[parent] = kids
-	}
-	kids[p] = struct{}{}
 }
 
-func (k *Known) unlink(p string) {
-	parent := tree.Parent(p)
-	if kids := k.kids[parent]; kids != nil {
-		delete(kids, p)
-		if len(kids) == 0 {
-			delete(k.kids, parent)
+// names finds the paths of a source file, for the few that have several.
+type names struct {
+	first   map[inode]string              // by the source file that a path was made from
+	further map[inode]map[string]struct{} // more paths made from the same one
+}
+
+func newNames(s *store) *names {
+	n := &names{first: map[inode]string{}, further: map[inode]map[string]struct{}{}}
+	for p, node := range s.all() {
+		n.add(p, s.entry(node))
+	}
+	return n
+}
+
+// of yields the paths of a file.
+func (n *names) of(f tree.Entry) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		id := inode{f.Dev, f.Ino}
+		if p, ok := n.first[id]; !ok || !yield(p) {
+			return
 		}
+		for p := range n.further[id] {
+			if !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// add notes that p was made from e. Like drop it does nothing while nobody has asked for names.
+func (n *names) add(p string, e tree.Entry) {
+	if n == nil || e.Type != tree.File || e.Ino == 0 {
+		return
+	}
+	id := inode{e.Dev, e.Ino}
+	if _, taken := n.first[id]; !taken {
+		n.first[id] = p
+		return
+	}
+	if n.further[id] == nil {
+		n.further[id] = map[string]struct{}{}
+	}
+	n.further[id][p] = struct{}{}
+}
+
+// drop notes that what s holds at p is gone.
+func (n *names) drop(s *store, p string) {
+	if n == nil {
+		return
+	}
+	e, ok := s.get(p)
+	if !ok || e.Type != tree.File || e.Ino == 0 {
+		return
+	}
+	id := inode{e.Dev, e.Ino}
+	delete(n.further[id], p)
+	if n.first[id] == p {
+		delete(n.first, id)
+		for other := range n.further[id] {
+			n.first[id] = other
+			delete(n.further[id], other)
+			break
+		}
+	}
+	if len(n.further[id]) == 0 {
+		delete(n.further, id)
 	}
 }

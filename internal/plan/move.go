@@ -28,7 +28,8 @@ func (d *differ) findMoves() {
 	}
 	// A file that was renamed away and written anew under its old name (log rotation) is not gone, but its inode is
 	// found elsewhere: look for those too.
-	for p, s := range d.src {
+	for _, p := range d.odd {
+		s := d.src[p]
 		if old, ok := d.dst.Get(p); ok && old.Type == tree.File && s.Type == tree.File && old.Ino != 0 && old.Ino != s.Ino {
 			id := inode{old.Dev, old.Ino}
 			byInode[id] = append(byInode[id], p)
@@ -38,7 +39,8 @@ func (d *differ) findMoves() {
 		return
 	}
 	var candidates []string
-	for p, s := range d.src {
+	for _, p := range d.odd {
+		s := d.src[p]
 		if _, known := d.dst.Get(p); known || s.Ino == 0 {
 			continue
 		}
@@ -113,9 +115,8 @@ func (d *differ) sameFolder(from, to string, old, s tree.Entry) bool {
 	if old.MTime == s.MTime {
 		return true
 	}
-	for p := range d.dst.kids[from] {
-		e := d.dst.entries[p]
-		now, ok := d.src[to+strings.TrimPrefix(p, from)]
+	for name, e := range d.dst.In(from) {
+		now, ok := d.src[join(to, name)]
 		if ok && e.Ino != 0 && now.Ino == e.Ino && now.Dev == e.Dev && now.Type == e.Type && now.MTime == e.MTime && now.Size == e.Size {
 			return true
 		}

@@ -143,7 +143,10 @@ type Scope struct {
 func Diff(src tree.Tree, dst *Known, scope Scope) Plan {
 	src = rooted(src, dst)
 	d := differ{src: src, dst: dst, gone: map[string]tree.Entry{}, moved: tree.Tree{}, left: map[string]struct{}{}}
-	d.findGone(scope)
+	common := d.meet()
+	if !scope.All || common < dst.Len() {
+		d.findGone(scope)
+	}
 	d.findMoves()
 	d.compare(scope.Apart)
 	d.stage()
@@ -156,6 +159,9 @@ func Diff(src tree.Tree, dst *Known, scope Scope) Plan {
 type differ struct {
 	src tree.Tree
 	dst *Known
+	// odd are the paths of the source that are not just as they were: all others need no further look, wherever
+	// something moves.
+	odd []string
 	// gone are the replica's entries in scope that the source has no more, or has as another type.
 	gone map[string]tree.Entry
 	// moved is what the planned moves put where; left is what they take away.
@@ -182,6 +188,29 @@ func (d *differ) at(p string) (tree.Entry, bool) {
 		return tree.Entry{}, false
 	}
 	return d.dst.Get(p)
+}
+
+// meet finds what is odd, and returns how many entries are on both sides, of the same type.
+func (d *differ) meet() (common int) {
+	for p, s := range d.src {
+		old, there := d.dst.Get(p)
+		if there && s.Type == old.Type {
+			common++
+		}
+		if !there || !asItWas(s, old) {
+			d.odd = append(d.odd, p)
+		}
+	}
+	return common
+}
+
+// asItWas reports whether the replica's entry was made from this very source entry, of one name, and nothing has happened
+// to it since.
+func asItWas(s, old tree.Entry) bool {
+	if !tree.Equal(s, old) || s.Ino != old.Ino || s.Dev != old.Dev || s.CTime != old.CTime || s.MTime != old.MTime || s.Type == tree.Other {
+		return false
+	}
+	return s.Type != tree.File || s.Nlink <= 1 && s.Ino != 0
 }
 
 // findGone fills d.gone.
@@ -219,8 +248,8 @@ func (d *differ) findGone(scope Scope) {
 func (d *differ) compare(apart bool) {
 	d.fresh, d.attr = map[string]*Put{}, map[string]Put{}
 	several := map[inode][]string{}
-	for p, s := range d.src {
-		switch {
+	for _, p := range d.odd {
+		switch s := d.src[p]; {
 		case s.Type == tree.Other:
 			d.plan.Skipped++
 		case s.Type == tree.File && s.Nlink > 1 && s.Ino != 0:

@@ -3,6 +3,7 @@ package syncagent
 import (
 	"cmp"
 	"context"
+	"runtime/debug"
 	"time"
 
 	"releve/internal/notify"
@@ -36,7 +37,19 @@ func (e *engine) next(ctx context.Context, watcher *watch.Watcher) (watch.Change
 		if err == nil || !idle {
 			return changes, err
 		}
+		e.relax()
 	}
+}
+
+// relax gives back the memory that the last comparison of everything took, twice that of what is known: nothing has
+// happened for a while, and it is not needed before the next one.
+func (e *engine) relax() {
+	if e.relaxed.Equal(e.full) {
+		return
+	}
+	e.relaxed = e.full
+	e.known.Rest()
+	debug.FreeOSMemory()
 }
 
 // holdStill waits until something may be pushed again, or the session or ctx has ended, and beats meanwhile: to push

@@ -52,6 +52,7 @@ type engine struct {
 	polled     bool        // some directories cannot be watched: of them a change names the directory alone
 	saved      time.Time
 	full       time.Time // of the last comparison of everything
+	relaxed    time.Time // that comparison's, when its memory was given back
 	pruned     time.Time
 	busy       bool        // requests may be under way that change the replica
 	cutOff     bool        // the last session, or the last process, ended while that was so

@@ -128,10 +128,9 @@ func parseRecord(data []byte, owner string) (rootID, *plan.Known, error) {
 		return rootID{}, nil, errors.New("it is about another folder or target")
 	}
 	root := rootID{path: r.text(), ino: r.number(), born: r.signed()}
-	known := plan.NewKnown(r.tree())
-	for p, e := range r.tree() {
-		known.Expect(p, e)
-	}
+	known := plan.NewKnown(nil)
+	r.each(known.Set)
+	r.each(known.Expect)
 	for range r.count() {
 		p := r.text()
 		known.Lay(p, plan.Laid{At: r.text(), Entry: r.entry()})
@@ -189,14 +188,11 @@ func (r *recordReader) count() uint64 {
 	return n
 }
 
-func (r *recordReader) tree() tree.Tree {
-	n := r.count()
-	t := make(tree.Tree, n)
-	for range n {
-		p := r.text()
-		t[p] = r.entry()
+// each hands over a number of paths with their entries.
+func (r *recordReader) each(take func(string, tree.Entry)) {
+	for range r.count() {
+		take(r.text(), r.entry())
 	}
-	return t
 }
 
 func (r *recordReader) entry() tree.Entry {

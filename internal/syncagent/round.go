@@ -222,7 +222,8 @@ func (e *engine) lookAlso(p string, entry tree.Entry, l view) []string {
 	if entry.Type == tree.File && entry.Nlink > 1 {
 		add(entry)
 	}
-	if old, ok := e.known.Get(p); ok && old.Type == tree.File && old.Ino != 0 && (old.Ino != entry.Ino || old.Dev != entry.Dev) {
+	// What had one name when it was last looked at has no other that is known: whoever made one told of that.
+	if old, ok := e.known.Get(p); ok && old.Type == tree.File && old.Nlink != 1 && old.Ino != 0 && (old.Ino != entry.Ino || old.Dev != entry.Dev) {
 		add(old)
 	}
 	return others
