@@ -80,3 +80,48 @@ func swapped(path string) string {
 	_ = os.Rename(path, path+".was") // what follows fails if this did
 	return path
 }
+
+// TestS1WholeThoughAnotherNameIsWritten: a file with two names loses the one under which it is being read, is written
+// through the other, and is given its old time. Only its change time tells, which the loss of a name has changed as well.
+func TestS1WholeThoughAnotherNameIsWritten(t *testing.T) {
+	const size = 3 << 20 // several requests
+	old, now := strings.Repeat("a", size), strings.Repeat("b", size)
+	var w *world
+	happened := false
+	w = newFaultyWorld(t, time.Hour, func(op, path string) error {
+		if op != "write" || happened {
+			return nil
+		}
+		happened = true
+		page, other := filepath.Join(w.src, "page"), filepath.Join(w.src, "other")
+		info, err := os.Stat(page)
+		must(t, err)
+		for _, name := range []string{page, other} { // it is read under one of them; which of them stays is all the same
+			if name == other {
+				must(t, os.WriteFile(name, []byte(now), 0o644))
+				must(t, os.Chtimes(name, info.ModTime(), info.ModTime()))
+			} else {
+				must(t, os.Remove(name))
+			}
+		}
+		return nil
+	})
+	must(t, os.WriteFile(filepath.Join(w.src, "page"), []byte(old), 0o644))
+	must(t, os.Link(filepath.Join(w.src, "page"), filepath.Join(w.src, "other")))
+	<-time.After(30 * time.Millisecond) // or the change of a moment ago would have it read twice anyway
+	w.push(t)
+	if !happened {
+		t.Fatal("nothing has happened")
+	}
+	for name, states := range map[string][]string{"page": {old}, "other": {old, now}} {
+		got, err := os.ReadFile(filepath.Join(w.dst, name))
+		if err == nil && !slices.Contains(states, string(got)) {
+			t.Errorf("%s is torn: %d bytes, %d of them the old ones", name, len(got), strings.Count(string(got), "a"))
+		}
+	}
+	for range 3 {
+		w.push(t)
+		w.read(t)
+	}
+	w.identical(t)
+}

@@ -21,7 +21,8 @@ const (
 	bulkSize = 1 << 20
 	// hashFirst is the size up to which an unchanged size makes it worth to hash the file before it is sent.
 	hashFirst = 64 << 20
-	// smallFile is the size up to which a file is read into memory at once, to be hashed and sent from there.
+	// smallFile is the size up to which a file is read into memory at once, to be hashed and sent from there: nobody is given
+	// a round trip's time to change it meanwhile.
 	smallFile = 64 << 10
 	// tries is how often a file is read that changes meanwhile.
 	tries = 3
@@ -67,10 +68,8 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, open opener, was tre
 		before = l.entry
 	}
 
-	// The replica may hold it already, as far as the size tells.
-	maybe := put.Sum != [sha256.Size]byte{} && before.Size == put.Entry.Size && before.Size <= hashFirst
 	var in io.ReadSeeker = f
-	if maybe && before.Size <= smallFile {
+	if before.Size <= smallFile {
 		buf := b.r.scratch.Get().(*[smallFile]byte)
 		defer b.r.scratch.Put(buf)
 		n, err := io.ReadFull(f, buf[:before.Size])
@@ -96,7 +95,7 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, open opener, was tre
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return sent{}, fmt.Errorf("%w: %w", ErrSource, err)
 		}
-	} else if maybe {
+	} else if put.Sum != [sha256.Size]byte{} && before.Size == put.Entry.Size && before.Size <= hashFirst {
 		if same, err := hashes(in, put.Sum); err != nil {
 			return sent{}, fmt.Errorf("%w: %w", ErrSource, err)
 		} else if same && unchanged(f, before) {
@@ -306,9 +305,10 @@ func again(f *os.File, size int64, sum [sha256.Size]byte) bool {
 
 func unchanged(f *os.File, before tree.Entry) bool {
 	after, err := tree.Stat(f)
-	// The link count goes down when the name is replaced under our hands; what was read is a complete old version.
+	// Without any name left, it was replaced under our hands; what was read is a complete old version. With one left it may
+	// have been changed under that, and what was read was perhaps never to be seen under ours.
 	return err == nil && after.Size == before.Size && after.MTime == before.MTime &&
-		(after.CTime == before.CTime || after.Nlink < before.Nlink)
+		(after.CTime == before.CTime || after.Nlink == 0)
 }
 
 func grown(f *os.File, before tree.Entry) bool {

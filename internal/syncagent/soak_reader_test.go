@@ -48,7 +48,7 @@ func watchReplica(t testing.TB, src *source, dir string) (stop func() int) {
 
 func (r *reader) complain(format string, args ...any) {
 	select {
-	case r.bad <- fmt.Sprintf(format, args...):
+	case r.bad <- time.Now().Format("05.000 ") + fmt.Sprintf(format, args...):
 	default:
 	}
 }

@@ -160,15 +160,15 @@ func (h *history) stateFiles(t *testing.T) map[string][]byte {
 }
 
 func (h *history) play(t *testing.T) (read, steps int) {
-	stopReading := watchReplica(t, h.source, h.dst)
-	defer func() { read = stopReading() }()
-	h.start(t)
-	defer func() { h.stop() }()
-	defer func() {
+	defer func() { // last, as the reader may have something to say
 		if t.Failed() {
 			t.Log("what happened:\n" + strings.Join(h.source.log, "\n"))
 		}
 	}()
+	stopReading := watchReplica(t, h.source, h.dst)
+	defer func() { read = stopReading() }()
+	h.start(t)
+	defer func() { h.stop() }()
 	for range 3 + h.rng.IntN(3) {
 		for range 5 + h.rng.IntN(20) {
 			h.source.step()
