@@ -10,7 +10,7 @@ import (
 )
 
 // store holds entries by path, in a third of the memory of a [tree.Tree]: an agent keeps what it knows of a replica for as
-// long as it runs. Paths need not have a directory that is in the store.
+// long as it runs. An entry whose directory is not in the store is found by its own path alone, and by who goes through all.
 type store struct {
 	dirs map[string]*dir // by path; none is empty
 	size int

@@ -13,12 +13,13 @@ import (
 )
 
 func randomTree(t *rapid.T) tree.Tree {
+	const modes = os.ModePerm | os.ModeSetuid | os.ModeSetgid | os.ModeSticky // that an Entry may have
 	entry := rapid.Custom(func(t *rapid.T) tree.Entry {
 		e := tree.Entry{
 			Type: tree.Type(rapid.IntRange(0, 2).Draw(t, "type")), Size: rapid.Int64().Draw(t, "size"),
 			MTime: rapid.Int64().Draw(t, "mtime"), CTime: rapid.Int64().Draw(t, "ctime"),
 			Dev: rapid.Uint64().Draw(t, "dev"), Ino: rapid.Uint64().Draw(t, "ino"),
-			Nlink: rapid.Uint32().Draw(t, "nlink"), Mode: os.FileMode(rapid.Uint32().Draw(t, "mode")), Link: rapid.String().Draw(t, "link"),
+			Nlink: rapid.Uint32().Draw(t, "nlink"), Mode: os.FileMode(rapid.Uint32().Draw(t, "mode")) & modes, Link: rapid.String().Draw(t, "link"),
 			Shared: rapid.Uint64().Draw(t, "shared"),
 		}
 		if e.Type == tree.File {
@@ -26,7 +27,8 @@ func randomTree(t *rapid.T) tree.Tree {
 		}
 		return e
 	})
-	return rapid.MapOfN(rapid.StringN(1, -1, 40), entry, 0, 8).Draw(t, "tree")
+	path := rapid.StringMatching(`[^/.]{1,12}(/[^/.]{1,12}){0,3}`)
+	return rapid.MapOfN(path, entry, 0, 8).Draw(t, "tree")
 }
 
 func TestRecordRoundTrip(t *testing.T) {
