@@ -53,8 +53,10 @@ func (n name) joins(o name) bool { return n.old.Shared != 0 && n.old.Shared == o
 func (d *differ) compareNames(paths []string) {
 	slices.Sort(paths)
 	lead, names := 0, make([]name, len(paths))
+	agreed := d.agreed(paths)
 	for i, p := range paths {
 		names[i] = d.name(p)
+		names[i].current = names[i].current && agreed
 		if names[i].worth() > names[lead].worth() {
 			lead = i
 		}
@@ -79,6 +81,16 @@ func (d *differ) compareNames(paths []string) {
 		put.Current, put.Entry.Sum = true, first.old.Sum
 	}
 	d.plan.Files = append(d.plan.Files, put)
+}
+
+// agreed reports whether the looks at the names of a file saw it in the same state. Where they did not, it changed between
+// one and the next: what the earlier ones say of its content is not true any more, and they do not know it.
+func (d *differ) agreed(paths []string) bool {
+	first := d.src[paths[0]]
+	return !slices.ContainsFunc(paths[1:], func(p string) bool {
+		e := d.src[p]
+		return e.CTime != first.CTime || e.MTime != first.MTime || e.Size != first.Size
+	})
 }
 
 // Names are all paths that put places.

@@ -21,6 +21,7 @@ func TestNames(t *testing.T) {
 	source := with(func(e *tree.Entry) { e.Sum = [32]byte{} })
 	linkedSince := with(func(e *tree.Entry) { e.Sum, e.CTime, e.Nlink = [32]byte{}, 8, 3 })
 	written := with(func(e *tree.Entry) { e.Sum, e.CTime, e.MTime = [32]byte{}, 8, 8e9 })
+	rewritten := with(func(e *tree.Entry) { e.Sum, e.CTime = [32]byte{}, 8 }) // and given its time again
 	chmod := linkedSince
 	chmod.Mode = 0o600
 	another := with(func(e *tree.Entry) { e.Sum, e.Ino, e.Nlink = [32]byte{}, 6, 1 })
@@ -32,19 +33,20 @@ func TestNames(t *testing.T) {
 		files, linked, joined, attrs, adopt []string
 		moves                               int
 	}{
-		"nothing to do":        {known: tree.Tree{"a": shared, "b": shared}, source: tree.Tree{"a": source, "b": source}},
-		"not yet linked":       {known: tree.Tree{"a": file, "b": file}, source: tree.Tree{"a": source, "b": source}, linked: []string{"b"}},
-		"as listed":            {known: tree.Tree{"a": listed, "b": listed}, source: tree.Tree{"a": source, "b": source}, linked: []string{"b"}, adopt: []string{"a"}},
-		"as listed, the other": {known: tree.Tree{"a": listed, "b": shared}, source: tree.Tree{"a": source, "b": source}, linked: []string{"a"}},
-		"of another file":      {known: tree.Tree{"a": shared, "b": with(func(e *tree.Entry) { e.Shared = 8 })}, source: tree.Tree{"a": source, "b": source}, linked: []string{"b"}},
-		"new":                  {source: tree.Tree{"a": source, "b": source}, files: []string{"a"}, linked: []string{"b"}},
-		"another name":         {known: tree.Tree{"a": shared, "b": shared}, source: tree.Tree{"a": linkedSince, "b": linkedSince, "c": linkedSince}, linked: []string{"c"}, adopt: []string{"a", "b"}},
-		"and another mode":     {known: tree.Tree{"a": shared, "b": shared}, source: tree.Tree{"a": chmod, "b": chmod}, attrs: []string{"a", "b"}},
-		"written":              {known: tree.Tree{"a": shared, "b": shared}, source: tree.Tree{"a": written, "b": written}, files: []string{"a"}, joined: []string{"b"}},
-		"one replaced":         {known: tree.Tree{"a": shared, "b": shared}, source: tree.Tree{"a": source, "b": another}, files: []string{"b"}},
-		"one moved":            {known: tree.Tree{"a": shared, "b": shared}, source: tree.Tree{"b": source, "c": source}, moves: 1},
-		"both moved":           {known: tree.Tree{"a": shared, "b": shared}, source: tree.Tree{"c": source, "d": source}, moves: 2},
-		"apart":                {known: tree.Tree{"a": file}, source: tree.Tree{"a": source, "b": source}, apart: true, files: []string{"b"}},
+		"nothing to do":             {known: tree.Tree{"a": shared, "b": shared}, source: tree.Tree{"a": source, "b": source}},
+		"not yet linked":            {known: tree.Tree{"a": file, "b": file}, source: tree.Tree{"a": source, "b": source}, linked: []string{"b"}},
+		"as listed":                 {known: tree.Tree{"a": listed, "b": listed}, source: tree.Tree{"a": source, "b": source}, linked: []string{"b"}, adopt: []string{"a"}},
+		"as listed, the other":      {known: tree.Tree{"a": listed, "b": shared}, source: tree.Tree{"a": source, "b": source}, linked: []string{"a"}},
+		"of another file":           {known: tree.Tree{"a": shared, "b": with(func(e *tree.Entry) { e.Shared = 8 })}, source: tree.Tree{"a": source, "b": source}, linked: []string{"b"}},
+		"new":                       {source: tree.Tree{"a": source, "b": source}, files: []string{"a"}, linked: []string{"b"}},
+		"another name":              {known: tree.Tree{"a": shared, "b": shared}, source: tree.Tree{"a": linkedSince, "b": linkedSince, "c": linkedSince}, linked: []string{"c"}, adopt: []string{"a", "b"}},
+		"and another mode":          {known: tree.Tree{"a": shared, "b": shared}, source: tree.Tree{"a": chmod, "b": chmod}, attrs: []string{"a", "b"}},
+		"written":                   {known: tree.Tree{"a": shared, "b": shared}, source: tree.Tree{"a": written, "b": written}, files: []string{"a"}, joined: []string{"b"}},
+		"written between two looks": {known: tree.Tree{"a": shared, "b": shared}, source: tree.Tree{"a": rewritten, "b": source}, files: []string{"a"}, joined: []string{"b"}},
+		"one replaced":              {known: tree.Tree{"a": shared, "b": shared}, source: tree.Tree{"a": source, "b": another}, files: []string{"b"}},
+		"one moved":                 {known: tree.Tree{"a": shared, "b": shared}, source: tree.Tree{"b": source, "c": source}, moves: 1},
+		"both moved":                {known: tree.Tree{"a": shared, "b": shared}, source: tree.Tree{"c": source, "d": source}, moves: 2},
+		"apart":                     {known: tree.Tree{"a": file}, source: tree.Tree{"a": source, "b": source}, apart: true, files: []string{"b"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := tree.Entry{Type: tree.Dir, Ino: 1}
