@@ -18,9 +18,9 @@ var scenarios = []scenario{
 	{"move", "`mv` of a directory of 5,000 files / 104 MB", bar{at0: 300 * time.Millisecond, at40: 300 * time.Millisecond, sent: 100_000}, move},
 	{"append", "64 KiB appended to a large file", bar{ratio: 1, sentRatio: 1.2}, appended},
 	{"overwrite", "4 KiB overwritten in a large file", bar{ratio: 1, sentRatio: 1.2}, overwritten},
-	{"restart", "restart, nothing changed in a big tree", bar{ratio: 0.4}, restart},
-	{"single", "one large file", bar{ratio: 1 / 3., ratioAt0: 1 / 1.2}, single},
-	{"idle", "at rest over a big tree", bar{memory: 80 << 20}, idle},
+	{"restart", "restart, nothing changed in a big tree", bar{ratio: 0.4, ratioAt0: -1}, restart},
+	{"single", "one large file", bar{ratio: 1 / 3., to: "scp", ratioAt0: 1 / 1.2}, single},
+	{"idle", "at rest over a big tree", bar{memory: 80_000_000}, idle},
 	{"beside", "a 10 KiB change while a large file is being sent: what that adds", bar{rtts: 2}, beside},
 }
 

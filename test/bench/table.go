@@ -26,7 +26,8 @@ type row struct {
 
 // bar is what syncagent is to reach. What is zero does not count.
 type bar struct {
-	ratio, ratioAt0 float64 // of its time to the best peer's; ratioAt0 at an RTT of 0, where that differs
+	ratio, ratioAt0 float64 // of its time to the best peer's; ratioAt0 at an RTT of 0, where that differs: < 0 for no bar
+	to              string  // at a distance: the peer that ratio is about, if it is not the best
 	at0, at40       time.Duration
 	sent            int64
 	sentRatio       float64
@@ -131,12 +132,17 @@ func (want bar) judge(ours *row, rows []*row) (ratio, text, met string) {
 	if best != nil && want.memory == 0 && want.rtts == 0 {
 		r := float64(took) / float64(median(best.took))
 		ratio = fmt.Sprintf("%.2f ×", r)
-		most := want.ratio
-		if ours.rtt == 0 && want.ratioAt0 > 0 {
+		most, times := want.ratio, "×"
+		if ours.rtt == 0 && want.ratioAt0 != 0 {
 			most = want.ratioAt0
 		}
+		if i := slices.IndexFunc(rows, func(o *row) bool { return o.who == want.to }); ours.rtt > 0 && i >= 0 {
+			r = float64(took) / float64(median(rows[i].took))
+			times = "× " + want.to
+			ratio += fmt.Sprintf(", %.2f %s", r, times)
+		}
 		if most > 0 {
-			limit(fmt.Sprintf("≤ %.2f ×", most), r <= most)
+			limit(fmt.Sprintf("≤ %.2f %s", most, times), r <= most)
 		}
 	}
 	most := want.at40
@@ -161,9 +167,11 @@ func (want bar) judge(ours *row, rows []*row) (ratio, text, met string) {
 		// Scheduling on a shared machine is not what the bar is about.
 		limit(fmt.Sprintf("≤ %.0f RTT + 10 ms", want.rtts), added <= time.Duration(want.rtts*float64(ours.rtt))+10*time.Millisecond)
 	}
-	met = "met"
-	if !good {
+	switch {
+	case !good:
 		met = "**not met**"
+	case bars != nil:
+		met = "met"
 	}
 	return ratio, strings.Join(bars, ", "), met
 }
