@@ -249,7 +249,9 @@ func (c *Conn) Subsystem(ctx context.Context, name string) (io.ReadWriteCloser, 
 }
 
 func (c *Conn) subsystem(name string) (ssh.Channel, error) {
+	nudge := time.AfterFunc(nudgeAfter, c.nudge)
 	channel, requests, err := c.Client().OpenChannel("session", nil)
+	nudge.Stop()
 	if err != nil {
 		return nil, err
 	}
