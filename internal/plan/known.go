@@ -2,6 +2,7 @@ package plan
 
 import (
 	"iter"
+	"strings"
 
 	"releve/internal/tree"
 )
@@ -161,8 +162,7 @@ func (k *Known) SameDir(p string, s tree.Entry) bool {
 
 // Set says that the replica holds e at p.
 func (k *Known) Set(p string, e tree.Entry) {
-	delete(k.expected, p)
-	delete(k.laid, p)
+	k.unsay(p)
 	k.names.drop(&k.entries, p)
 	k.entries.set(p, e)
 	k.names.add(p, e)
@@ -176,40 +176,36 @@ func (k *Known) Delete(p string) {
 }
 
 func (k *Known) delete(p string) {
-	k.unsay(p)
-	forget := func(p string) {
-		k.names.drop(&k.entries, p)
-		k.entries.remove(p)
+	for _, q := range k.at(p) {
+		k.unsay(q)
+		k.names.drop(&k.entries, q)
+		k.entries.remove(q)
 	}
-	var below []string
-	k.entries.below(p, func(q string, _ *node) bool {
-		below = append(below, q)
-		return true
-	})
-	for _, q := range below {
-		forget(q)
-	}
-	forget(p)
 }
 
-// unsay forgets what was expected or laid by at p and below.
+// at lists p and the paths that are known below it.
+func (k *Known) at(p string) []string {
+	paths := []string{p}
+	k.entries.below(p, func(q string, _ *node) bool {
+		paths = append(paths, q)
+		return true
+	})
+	return paths
+}
+
+// unsay forgets that something was expected, or laid by, for p.
 func (k *Known) unsay(p string) {
-	for q := range k.expected {
-		if tree.Within(q, p) {
-			delete(k.expected, q)
-		}
-	}
-	for q := range k.laid {
-		if tree.Within(q, p) {
-			delete(k.laid, q)
-		}
-	}
+	delete(k.expected, p)
+	delete(k.laid, p)
 }
 
 // Rename moves what is known of from, and of everything below it, to the path to.
 func (k *Known) Rename(from, to string) {
-	k.unsay(from)
 	k.delete(to)
+	for _, p := range k.at(from) {
+		k.unsay(p)
+		k.unsay(to + strings.TrimPrefix(p, from))
+	}
 	k.names = nil
 	if e, ok := k.entries.get(from); ok {
 		k.entries.remove(from)
