@@ -69,6 +69,7 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, open opener, was tre
 	}
 
 	var in io.ReadSeeker = f
+	var known *[sha256.Size]byte
 	if before.Size <= smallFile {
 		buf := b.r.scratch.Get().(*[smallFile]byte)
 		defer b.r.scratch.Put(buf)
@@ -77,6 +78,8 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, open opener, was tre
 			return sent{}, fmt.Errorf("%w: %w", ErrSource, err)
 		}
 		in = bytes.NewReader(buf[:n])
+		sum := sha256.Sum256(buf[:n])
+		known = &sum
 	}
 	old := b.r.base(was, before)
 	data, err := holes(f, before.Size, old != nil)
@@ -96,7 +99,7 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, open opener, was tre
 			return sent{}, fmt.Errorf("%w: %w", ErrSource, err)
 		}
 	} else if put.Sum != [sha256.Size]byte{} && before.Size == put.Entry.Size && before.Size <= hashFirst {
-		if same, err := hashes(in, put.Sum); err != nil {
+		if same, err := hashes(in, known, put.Sum); err != nil {
 			return sent{}, fmt.Errorf("%w: %w", ErrSource, err)
 		} else if same && unchanged(f, before) {
 			before.Sum = put.Sum
@@ -104,7 +107,10 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, open opener, was tre
 		}
 	}
 
-	content := &reader{from: in, left: before.Size, hash: sha256.New(), read: b.read}
+	content := &reader{from: in, left: before.Size, known: known, read: b.read}
+	if known == nil {
+		content.hash = sha256.New()
+	}
 	if b.r.remembers(before.Size) {
 		content.blocks = newBlockSums(before.Size)
 	}
@@ -316,8 +322,11 @@ func grown(f *os.File, before tree.Entry) bool {
 	return err == nil && after.Size > before.Size
 }
 
-// hashes reports whether what in gives hashes to sum, and rewinds it.
-func hashes(in io.ReadSeeker, sum [sha256.Size]byte) (bool, error) {
+// hashes reports whether what in gives hashes to sum, and rewinds it. known is what it hashes to, where that is known.
+func hashes(in io.ReadSeeker, known *[sha256.Size]byte, sum [sha256.Size]byte) (bool, error) {
+	if known != nil {
+		return *known == sum, nil
+	}
 	got, _, err := tree.Hash(in)
 	if err != nil {
 		return false, err
@@ -332,13 +341,19 @@ type reader struct {
 	from   io.Reader
 	left   int64
 	done   int64
+	known  *[sha256.Size]byte // what all of it hashes to; nil where hash is to find out
 	hash   hash.Hash
 	blocks *blockSums // nil where they are of no use
 	err    error
 	read   func(n int)
 }
 
-func (r *reader) sum() [sha256.Size]byte { return [sha256.Size]byte(r.hash.Sum(nil)) }
+func (r *reader) sum() [sha256.Size]byte {
+	if r.known != nil {
+		return *r.known
+	}
+	return [sha256.Size]byte(r.hash.Sum(nil))
+}
 
 func (r *reader) Read(p []byte) (int, error) {
 	if r.left <= 0 {
@@ -348,7 +363,9 @@ func (r *reader) Read(p []byte) (int, error) {
 		p = p[:r.left]
 	}
 	n, err := r.from.Read(p)
-	r.hash.Write(p[:n])
+	if r.known == nil {
+		r.hash.Write(p[:n])
+	}
 	if r.blocks != nil {
 		r.blocks.Write(p[:n])
 	}

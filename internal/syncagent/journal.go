@@ -27,9 +27,10 @@ const journalHeader = "releve journal 2\n"
 const journalBuffer = 64 << 10
 
 type journal struct {
-	file *os.File
-	buf  []byte
-	err  error // the first one; nothing is written after it
+	file  *os.File
+	buf   []byte
+	frame recordWriter // for the change that is being noted
+	err   error        // the first one; nothing is written after it
 }
 
 // openJournal continues the journal at path from the byte on up to which it is good; 0 begins it anew.
@@ -66,7 +67,8 @@ func (j *journal) restart(base [sha256.Size]byte) error {
 
 // note adds one change.
 func (j *journal) note(c plan.Change) {
-	w := recordWriter{}
+	w := &j.frame
+	w.buf = w.buf[:0]
 	w.number(uint64(c.Op))
 	w.text(c.Path)
 	w.text(c.To)
