@@ -167,15 +167,16 @@ func (s *store) all() iter.Seq2[string, *node] {
 
 // rename gives everything below from its place below to. Nothing may be there.
 func (s *store) rename(from, to string) {
-	var moved []string
-	for p := range s.dirs {
-		if tree.Within(p, from) {
-			moved = append(moved, p)
+	dirs := []string{from}
+	s.below(from, func(p string, _ *node) bool {
+		dirs = append(dirs, p)
+		return true
+	})
+	for _, p := range dirs {
+		if d := s.dirs[p]; d != nil {
+			s.dirs[to+strings.TrimPrefix(p, from)] = d
+			delete(s.dirs, p)
 		}
-	}
-	for _, p := range moved {
-		s.dirs[to+strings.TrimPrefix(p, from)] = s.dirs[p]
-		delete(s.dirs, p)
 	}
 }
 

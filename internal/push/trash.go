@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"releve/internal/tree"
 	"slices"
 	"strconv"
 	"time"
 
+	"releve/internal/tree"
 	"releve/pkg/sftpipe"
 )
 
