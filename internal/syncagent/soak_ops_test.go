@@ -34,6 +34,7 @@ func (s *source) write() (string, error) {
 	for done := 0; done < len(content); {
 		n := min(len(content)-done, max(1, len(content)/(1+s.rng.IntN(3))))
 		done += n
+		s.had[done] = true
 		was.contents[string(content[:done])] = true
 		if _, err := f.Write(content[done-n : done]); err != nil {
 			return "write", err
@@ -73,7 +74,8 @@ func (s *source) append() (string, error) {
 	if err != nil || len(old) > 1<<20 {
 		return "append", err
 	}
-	more := s.version(50)
+	s.next++
+	more := stream(s.next, s.size(len(old)+50)-len(old))
 	s.at(p).contents[string(old)+string(more)] = true
 	f, err := os.OpenFile(s.abs(p), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
@@ -93,7 +95,10 @@ func (s *source) truncate() (string, error) {
 	if err != nil {
 		return "truncate", err
 	}
-	n := s.rng.IntN(len(content) + 1)
+	n := s.size(s.rng.IntN(len(content) + 1))
+	if n > len(content) {
+		return "truncate nothing", nil
+	}
 	s.at(p).contents[string(content[:n])] = true
 	return fmt.Sprintf("truncate %q %d", p, n), os.Truncate(s.abs(p), int64(n))
 }
@@ -329,25 +334,28 @@ func (s *source) flicker() (string, error) {
 // sparse makes a file that is mostly a hole.
 func (s *source) sparse() (string, error) {
 	p := s.newPath()
-	data := s.version(100)
-	size := 300_000
-	if !s.recklessly {
-		size += int(s.next)
-	}
-	hole := make([]byte, size)
+	data, size := s.version(100), s.size(300_000)
+	content := make([]byte, size)
 	was := s.at(p)
 	was.mode |= 0o644
-	was.contents[""], was.contents[string(hole)] = true, true
-	copy(hole[150_000:], data)
-	was.contents[string(hole)] = true
+	was.contents[""], was.contents[string(content)] = true, true
+	copy(content[150_000:], data)
+	was.contents[string(content)], was.contents[string(content[:150_000+len(data)])] = true, true
 	f, err := os.OpenFile(s.abs(p), os.O_CREATE|os.O_WRONLY|os.O_TRUNC|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o644)
 	if err != nil {
 		return "sparse", err
 	}
 	defer f.Close()
-	err = f.Truncate(int64(size))
+	fill := func() error { _, err := f.WriteAt(data, 150_000); return err }
+	if !s.recklessly { // or there would be two contents of that size
+		s.had[150_000+len(data)] = true
+		err = fill()
+	}
 	if err == nil {
-		_, err = f.WriteAt(data, 150_000)
+		err = f.Truncate(int64(size))
+	}
+	if err == nil && s.recklessly {
+		err = fill()
 	}
 	return fmt.Sprintf("sparse %q %d", p, size), err
 }

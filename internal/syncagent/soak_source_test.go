@@ -27,6 +27,7 @@ type source struct {
 
 	mu   sync.Mutex
 	seen map[string]*past // by path
+	had  map[int]bool     // the sizes that files had
 	next uint64
 	log  []string
 }
@@ -40,7 +41,7 @@ type past struct {
 }
 
 func newSource(dir string, seed uint64) *source {
-	s := &source{dir: dir, rng: rand.New(rand.NewPCG(seed, 1)), seen: map[string]*past{}, recklessly: seed%3 != 0}
+	s := &source{dir: dir, rng: rand.New(rand.NewPCG(seed, 1)), seen: map[string]*past{}, had: map[int]bool{}, recklessly: seed%3 != 0}
 	s.remember()
 	return s
 }
@@ -154,10 +155,16 @@ func (s *source) abs(p string) string { return filepath.Join(s.dir, p) }
 // version is a new content.
 func (s *source) version(size int) []byte {
 	s.next++
-	if !s.recklessly {
-		size += int(s.next) // no two of the same size: without its record the agent goes by size and second
+	return stream(s.next, s.size(size))
+}
+
+// size is one that no file has had: without its record the agent goes by size and second.
+func (s *source) size(size int) int {
+	for !s.recklessly && s.had[size] {
+		size++
 	}
-	return stream(s.next, size)
+	s.had[size] = size > 0 // all empty files are the same
+	return size
 }
 
 // step does one random thing to the folder, and remembers all that was to be seen meanwhile.
