@@ -69,13 +69,19 @@ func WaitPublished(ctx context.Context, servers []string, name string, want Set,
 			return time.Since(start), nil
 		}
 		// A round cut short by the end of ctx says nothing of the servers.
-		if lagging == nil || ctx.Err() == nil {
+		if lagging == nil || !ended(ctx) {
 			lagging = errors.Join(late...)
 		}
 		if err := sleep(ctx, interval); err != nil {
 			return time.Since(start), fmt.Errorf("%w publication of %s: %w", ErrUnconfirmed, name, lagging)
 		}
 	}
+}
+
+// ended reports whether ctx has ended. A socket that has its deadline may notice it first.
+func ended(ctx context.Context) bool {
+	deadline, bounded := ctx.Deadline()
+	return ctx.Err() != nil || bounded && !time.Now().Before(deadline)
 }
 
 func serves(ctx context.Context, server, name string, want Set, ttl int64) error {

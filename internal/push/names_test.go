@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -228,9 +229,10 @@ func TestHardLinksRefused(t *testing.T) {
 
 // TestS3HardLinkOfPrivateFile: a file that becomes private and gets a name in a public place is never to be read by it.
 func TestS3HardLinkOfPrivateFile(t *testing.T) {
-	var w *world
-	loose := 0
+	var looking atomic.Pointer[world]
+	var loose atomic.Int32
 	client := dialStrict(t, nil, func(op, p string) error {
+		w := looking.Load()
 		if w == nil || op == "hardlink" {
 			return nil
 		}
@@ -238,13 +240,14 @@ func TestS3HardLinkOfPrivateFile(t *testing.T) {
 			names, _ := filepath.Glob(filepath.Join(w.dst, pattern))
 			for _, name := range names {
 				if st, err := os.Stat(name); err == nil && st.Mode().Perm()&0o077 != 0 {
-					loose++
+					loose.Add(1)
 				}
 			}
 		}
 		return nil
 	})
-	w = newWorld(t, client, t.TempDir(), 0)
+	w := newWorld(t, client, t.TempDir(), 0)
+	looking.Store(w)
 	src := func(p string) string { return filepath.Join(w.src, p) }
 	must(t, os.Mkdir(src("private"), 0o700))
 	must(t, os.Mkdir(src("public"), 0o755))
@@ -253,8 +256,8 @@ func TestS3HardLinkOfPrivateFile(t *testing.T) {
 	must(t, os.Chmod(src("private/key"), 0o600))
 	must(t, os.Link(src("private/key"), src("public/key")))
 	w.pushes(t, "linked", 0, 0)
-	if loose > 0 {
-		t.Errorf("readable by everybody at %d looks", loose)
+	if n := loose.Load(); n > 0 {
+		t.Errorf("readable by everybody at %d looks", n)
 	}
 }
 

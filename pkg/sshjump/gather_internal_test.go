@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,8 +13,10 @@ import (
 // writes notes the size of each write, and fails those of more bytes than limit.
 type writes struct {
 	net.Conn
-	sizes []int
 	limit int
+
+	mu    sync.Mutex
+	sizes []int
 }
 
 var errTooLong = errors.New("too long")
@@ -22,8 +25,16 @@ func (w *writes) Write(p []byte) (int, error) {
 	if w.limit > 0 && len(p) > w.limit {
 		return 0, errTooLong
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.sizes = append(w.sizes, len(p))
 	return len(p), nil
+}
+
+func (w *writes) made() []int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.sizes)
 }
 
 func TestGather(t *testing.T) {
@@ -73,8 +84,8 @@ func TestGather(t *testing.T) {
 						}
 					}
 				}
-				if !slices.Equal(conn.sizes, test.want) {
-					t.Errorf("writes of %d bytes, want %d", conn.sizes, test.want)
+				if got := conn.made(); !slices.Equal(got, test.want) {
+					t.Errorf("writes of %d bytes, want %d", got, test.want)
 				}
 				time.Sleep(time.Second) // nothing of it is left behind
 			})
