@@ -3,11 +3,13 @@ package syncagent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +17,8 @@ import (
 	"time"
 
 	"releve/internal/pairing"
+	"releve/internal/plan"
+	"releve/internal/watch"
 )
 
 // still wants n not to move for a while.
@@ -142,5 +146,40 @@ func TestNotifyTest(t *testing.T) {
 	must(t, err)
 	if s := string(text); !strings.HasPrefix(s, "If you can read this, syncagent can reach you here. Nothing to do.\n\nsyncagent on ") {
 		t.Errorf("sent: %q", s)
+	}
+}
+
+// TestGivesBackOnceItIsIdle: after a comparison of everything the memory it took is given back, once, and not before nothing
+// has happened for a while. It counts collections of the whole process, so it does not run beside others.
+func TestGivesBackOnceItIsIdle(t *testing.T) {
+	dir := t.TempDir()
+	w, err := watch.New(watch.Config{Root: dir})
+	must(t, err)
+	defer w.Close()
+	collections := func() uint32 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.NumForcedGC
+	}
+	e := &engine{known: plan.NewKnown(nil), full: time.Now(), pace: pace{beat: time.Millisecond}}
+	for range 2 { // comparisons
+		before := collections()
+		for _, idle := range []int{0, 1, 5} {
+			ctx, cancel := context.WithCancel(t.Context())
+			n := 0
+			e.beat = func() {
+				if n++; n > idle {
+					cancel()
+				}
+			}
+			_, err := e.next(ctx, w)
+			if !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+			if got, want := collections()-before, uint32(min(idle, 1)); got != want {
+				t.Errorf("given back %d times after %d idle beats, want %d", got, idle, want)
+			}
+		}
+		e.full = e.full.Add(time.Hour)
 	}
 }
