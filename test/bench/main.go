@@ -104,7 +104,7 @@ func parse(args []string) (options, string, error) {
 	only := flags.String("run", "", "regular expression of the scenarios to run, of: "+strings.Join(names, " "))
 	rtts := flags.String("rtt", "0,40ms", "round-trip times of the WAN")
 	quick := flags.Bool("quick", false, "small trees and few runs: about five minutes in all")
-	flags.IntVar(&o.runs, "runs", 3, "runs of what takes seconds")
+	flags.IntVar(&o.runs, "runs", 5, "runs of what takes seconds")
 	flags.IntVar(&o.samples, "samples", 50, "changes of a single small file")
 	flags.IntVar(&o.files, "files", 20_000, "files of the web tree, in a tenth as many directories")
 	flags.IntVar(&o.big, "big", 200_000, "files of the big tree, in a tenth as many directories")
