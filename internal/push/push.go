@@ -16,7 +16,6 @@ import (
 	"path"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -83,10 +82,9 @@ type Replica struct {
 	carried map[string]Carried
 	laid    map[string]plan.Laid // to be adopted by the next Read
 	serial  atomic.Uint64
-	scratch sync.Pool // of *[smallFile]byte
-	id      string    // distinguishes this process's temporary names
-	lchmod  bool      // lsetstat@openssh.com can set modes here
-	flush   func()    // called before each flight that changes what others see
+	id      string // distinguishes this process's temporary names
+	lchmod  bool   // lsetstat@openssh.com can set modes here
+	flush   func() // called before each flight that changes what others see
 }
 
 // New returns the replica at target, an absolute path as the server shows it. id is any short string that differs from
@@ -99,8 +97,7 @@ func New(lanes Lanes, target, id string, keep time.Duration) *Replica {
 		lanes.Bulk = lanes.Small
 	}
 	return &Replica{target: target, lanes: lanes, id: id, trash: newTrash(path.Join(target, trashName), id, keep),
-		large: make(chan struct{}, largeAtOnce), deltas: make(chan struct{}, deltasAtOnce), carried: map[string]Carried{},
-		scratch: sync.Pool{New: func() any { return new([smallFile]byte) }}}
+		large: make(chan struct{}, largeAtOnce), deltas: make(chan struct{}, deltasAtOnce), carried: map[string]Carried{}}
 }
 
 // Check makes sure that the server can do what is needed, that the target is a directory, and learns what the server

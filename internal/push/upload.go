@@ -1,7 +1,6 @@
 package push
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -21,9 +20,6 @@ const (
 	bulkSize = 1 << 20
 	// hashFirst is the size up to which an unchanged size makes it worth to hash the file before it is sent.
 	hashFirst = 64 << 20
-	// smallFile is the size up to which a file is read into memory at once, to be hashed and sent from there: nobody is given
-	// a round trip's time to change it meanwhile.
-	smallFile = 64 << 10
 	// tries is how often a file is read that changes meanwhile.
 	tries = 3
 	// clockTick is how long after a change another one may leave the change time as it was: the kernel's coarse clock
@@ -68,19 +64,6 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, open opener, was tre
 		before = l.entry
 	}
 
-	var in io.ReadSeeker = f
-	var known *[sha256.Size]byte
-	if before.Size <= smallFile {
-		buf := b.r.scratch.Get().(*[smallFile]byte)
-		defer b.r.scratch.Put(buf)
-		n, err := io.ReadFull(f, buf[:before.Size])
-		if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
-			return sent{}, fmt.Errorf("%w: %w", ErrSource, err)
-		}
-		in = bytes.NewReader(buf[:n])
-		sum := sha256.Sum256(buf[:n])
-		known = &sum
-	}
 	old := b.r.base(was, before)
 	data, err := holes(f, before.Size, old != nil)
 	if err != nil {
@@ -99,7 +82,7 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, open opener, was tre
 			return sent{}, fmt.Errorf("%w: %w", ErrSource, err)
 		}
 	} else if put.Sum != [sha256.Size]byte{} && before.Size == put.Entry.Size && before.Size <= hashFirst {
-		if same, err := hashes(in, known, put.Sum); err != nil {
+		if same, err := hashes(f, put.Sum); err != nil {
 			return sent{}, fmt.Errorf("%w: %w", ErrSource, err)
 		} else if same && unchanged(f, before) {
 			before.Sum = put.Sum
@@ -107,10 +90,7 @@ func (b *batch) sendOnce(ctx context.Context, put plan.Put, open opener, was tre
 		}
 	}
 
-	content := &reader{from: in, left: before.Size, known: known, read: b.read}
-	if known == nil {
-		content.hash = sha256.New()
-	}
+	content := &reader{from: f, left: before.Size, hash: sha256.New(), read: b.read}
 	if b.r.remembers(before.Size) {
 		content.blocks = newBlockSums(before.Size)
 	}
@@ -322,11 +302,8 @@ func grown(f *os.File, before tree.Entry) bool {
 	return err == nil && after.Size > before.Size
 }
 
-// hashes reports whether what in gives hashes to sum, and rewinds it. known is what it hashes to, where that is known.
-func hashes(in io.ReadSeeker, known *[sha256.Size]byte, sum [sha256.Size]byte) (bool, error) {
-	if known != nil {
-		return *known == sum, nil
-	}
+// hashes reports whether what in gives hashes to sum, and rewinds it.
+func hashes(in io.ReadSeeker, sum [sha256.Size]byte) (bool, error) {
 	got, _, err := tree.Hash(in)
 	if err != nil {
 		return false, err
@@ -341,19 +318,13 @@ type reader struct {
 	from   io.Reader
 	left   int64
 	done   int64
-	known  *[sha256.Size]byte // what all of it hashes to; nil where hash is to find out
 	hash   hash.Hash
 	blocks *blockSums // nil where they are of no use
 	err    error
 	read   func(n int)
 }
 
-func (r *reader) sum() [sha256.Size]byte {
-	if r.known != nil {
-		return *r.known
-	}
-	return [sha256.Size]byte(r.hash.Sum(nil))
-}
+func (r *reader) sum() [sha256.Size]byte { return [sha256.Size]byte(r.hash.Sum(nil)) }
 
 func (r *reader) Read(p []byte) (int, error) {
 	if r.left <= 0 {
@@ -363,9 +334,7 @@ func (r *reader) Read(p []byte) (int, error) {
 		p = p[:r.left]
 	}
 	n, err := r.from.Read(p)
-	if r.known == nil {
-		r.hash.Write(p[:n])
-	}
+	r.hash.Write(p[:n])
 	if r.blocks != nil {
 		r.blocks.Write(p[:n])
 	}

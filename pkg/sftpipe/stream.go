@@ -38,37 +38,47 @@ func newStream(ctx context.Context, f *File, off int64, window int) *stream {
 	return &stream{ctx: ctx, f: f, lane: f.c.bulk, window: window, off: off}
 }
 
-// copy reads r to its end and sends what it gave, but for the last buffer.
-func (s *stream) copy(r io.Reader) error {
+// copy sends what is read of r, and reads on to its end. The last buffer is not
+// sent yet.
+func (s *stream) copy(r io.Reader, read ahead) error {
 	for {
-		buf, end, err := s.read(r)
-		if err != nil {
-			s.f.c.recycle(buf)
-			return fmt.Errorf("read source of %q: %w", s.f.path, err)
-		}
-		s.buf = buf
-		if end {
+		s.buf = read.buf
+		if read.end {
 			return nil
 		}
 		s.fresh = false
 		if err := s.flush(); err != nil {
 			return err
 		}
+		var err error
+		if read, err = s.f.c.read(r, s.f.path); err != nil {
+			return err
+		}
 	}
 }
 
+// ahead is a part of a source that has been read.
+type ahead struct {
+	buf *buffer
+	end bool // it is the last
+}
+
 // read fills a buffer, a small one if that will do.
-func (s *stream) read(r io.Reader) (buf *buffer, end bool, err error) {
-	c := s.f.c
-	buf = c.buffer(smallData)
-	if end, err = buf.fill(r); end || err != nil || cap(buf.b) >= c.limits.MaxWrite {
-		return buf, end, err
+func (c *Client) read(r io.Reader, path string) (ahead, error) {
+	buf := c.buffer(smallData)
+	end, err := buf.fill(r)
+	if !end && err == nil && cap(buf.b) < c.limits.MaxWrite {
+		small := buf
+		buf = c.buffer(c.limits.MaxWrite)
+		buf.b = append(buf.b, small.b...)
+		c.recycle(small)
+		end, err = buf.fill(r)
 	}
-	large := c.buffer(c.limits.MaxWrite)
-	large.b = append(large.b, buf.b...)
-	c.recycle(buf)
-	end, err = large.fill(r)
-	return large, end, err
+	if err != nil {
+		c.recycle(buf)
+		return ahead{}, fmt.Errorf("read source of %q: %w", path, err)
+	}
+	return ahead{buf, end}, nil
 }
 
 // fill reads until the buffer is full or r is at its end.

@@ -41,16 +41,22 @@ func WithSync() UploadOption { return func(o *uploadOptions) { o.sync = true } }
 // A size in attrs is not set but demanded: Upload fails if r gives more or less,
 // or the server has.
 //
-// It takes two round trips for a file of one packet. r is read in the
-// calling goroutine and must not block for longer than the caller would wait,
-// since ctx cannot interrupt it. On error the file may be there, in any state: it is the caller's
-// to remove.
+// It takes two round trips for a file of one packet, which has been read by the
+// time the first begins: nobody is given that time to change it. r is read in
+// the calling goroutine and must not block for longer than the caller would wait,
+// since ctx cannot interrupt it. On error the file may be there, in any state: it
+// is the caller's to remove.
 func (c *Client) Upload(ctx context.Context, path string, r io.Reader, attrs Attrs, opts ...UploadOption) (n int64, err error) {
-	f, err := c.Create(ctx, path)
+	first, err := c.read(r, path)
 	if err != nil {
 		return 0, err
 	}
-	return f.Finish(ctx, r, attrs, opts...)
+	f, err := c.Create(ctx, path)
+	if err != nil {
+		c.recycle(first.buf)
+		return 0, err
+	}
+	return f.finish(ctx, attrs, opts, func(s *stream) (bool, error) { return true, s.copy(r, first) })
 }
 
 // Finish writes what r gives from the start of the file on, sets attrs and
@@ -63,7 +69,11 @@ func (f *File) Finish(ctx context.Context, r io.Reader, attrs Attrs, opts ...Upl
 		if r == nil {
 			return false, nil
 		}
-		return true, s.copy(r)
+		first, err := f.c.read(r, f.path)
+		if err != nil {
+			return true, err
+		}
+		return true, s.copy(r, first)
 	})
 }
 
