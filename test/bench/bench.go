@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"releve/test/netlab"
 )
 
@@ -45,7 +47,7 @@ func (b *bench) race(ctx context.Context, contests ...contest) error {
 	b.races++
 	for i := range contests {
 		c := contests[(i+b.races)%len(contests)]
-		syscall.Sync() // nobody pays for what another has written
+		b.level(ctx)
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
@@ -59,6 +61,18 @@ func (b *bench) race(ctx context.Context, contests ...contest) error {
 		}
 	}
 	return nil
+}
+
+// level makes the ground the same for whoever comes next. Nobody pays for what another has written, which is on the disk by
+// then. The allowance of a rented disk, which is fast for the first gigabyte or two and then is not, fills up again. And
+// memory that was free for a while is not first taken back from the host of a virtual machine, page by page.
+func (b *bench) level(ctx context.Context) {
+	syscall.Sync()
+	pause(ctx, 5*time.Second)
+	const worth = 2 << 30 // of a large file, or a tree, on both sides
+	if mem, err := unix.Mmap(-1, 0, worth, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE); err == nil {
+		_ = unix.Munmap(mem)
+	}
 }
 
 // allIdentical gives every daemon a moment to come to rest, and then compares. What syncagent leaves different is an
@@ -175,17 +189,17 @@ func cloneTimes(p *place) error {
 }
 
 // clearReplicas removes all replicas; clear removes all trees on both sides.
-func (w *world) clearReplicas() error { return w.remove("peer/*", "chroot/data/*") }
+func (w *world) clearReplicas() error { return w.remove(w.home("peer/*"), w.home("chroot/data/*")) }
 
 func (w *world) clear() error {
 	defer w.trim()
-	return errors.Join(w.clearReplicas(), w.remove("source-*", "agent-*", "lsyncd-*", "inotifywait-*", "large.new"))
+	return errors.Join(w.clearReplicas(), w.remove(w.path("source-*"), w.path("agent-*"), w.path("lsyncd-*"), w.path("inotifywait-*"), w.path("large.new")))
 }
 
 func (w *world) remove(patterns ...string) error {
 	var errs []error
 	for _, pattern := range patterns {
-		found, err := filepath.Glob(w.path(pattern))
+		found, err := filepath.Glob(pattern)
 		errs = append(errs, err)
 		for _, path := range found {
 			errs = append(errs, os.RemoveAll(path))

@@ -63,7 +63,7 @@ func (w *world) agentAt(source string) (*agentAt, error) {
 	}
 	a := &agentAt{place: place{who: "syncagent", source: source, replica: replica}, w: w}
 	a.config, a.socket, a.log = filepath.Join(dir, "syncagent.toml"), filepath.Join(dir, "socket"), filepath.Join(dir, "log")
-	target := strings.TrimPrefix(replica, w.path("chroot"))
+	target := strings.TrimPrefix(replica, w.home("chroot"))
 	text := fmt.Sprintf(`state_dir = "%[1]s/state"
 [[folder]]
 name = "web"

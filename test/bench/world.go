@@ -19,16 +19,17 @@ import (
 // chroot, the others to one with a shell.
 type world struct {
 	lab                 *netlab.Lab
-	scratch, dir        string
+	scratch             string
+	dir, far            string // the disks of prod (and of the bastion) and of the backup
 	jump, replica, peer netlab.Account
 	bastion, backup     *netlab.SSHD
 	agent               string // the binary
 	serial              int
-	disk                string // in words: what everything lies on
-	unmount             func() error
+	disk                string // in words: what they are
+	unmount             []func() error
 }
 
-// diskSize is what the disk of the two servers holds; it takes up what is written.
+// diskSize is what each disk holds; it takes up what is written.
 const diskSize = 32 << 30
 
 func newWorld(ctx context.Context, o options) (_ *world, err error) {
@@ -41,7 +42,7 @@ func newWorld(ctx context.Context, o options) (_ *world, err error) {
 	if w.scratch, err = netlab.Scratch(); err != nil {
 		return nil, err
 	}
-	if err := w.makeDisk(ctx); err != nil {
+	if err := w.makeDisks(ctx); err != nil {
 		return nil, err
 	}
 	for name, account := range map[string]*netlab.Account{"jump": &w.jump, "sftp": &w.replica, "shell": &w.peer} {
@@ -55,16 +56,16 @@ func newWorld(ctx context.Context, o options) (_ *world, err error) {
 	if w.lab, err = netlab.New(ctx, "bench", netlab.Options{Account: true}); err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{"chroot", "bastion", "backup", "cm"} {
-		if err := os.Mkdir(w.path(dir), 0o755); err != nil {
+	for _, dir := range []string{w.path("bastion"), w.path("cm"), w.home("sshd"), w.home("chroot")} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
 			return nil, err
 		}
 	}
-	for account, dir := range map[netlab.Account]string{w.replica: "chroot/data", w.peer: "peer"} {
-		if err := os.Mkdir(w.path(dir), 0o755); err != nil {
+	for account, dir := range map[netlab.Account]string{w.replica: w.home("chroot/data"), w.peer: w.home("peer")} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
 			return nil, err
 		}
-		if err := os.Chown(w.path(dir), account.UID, account.GID); err != nil {
+		if err := os.Chown(dir, account.UID, account.GID); err != nil {
 			return nil, err
 		}
 	}
@@ -82,30 +83,37 @@ func newWorld(ctx context.Context, o options) (_ *world, err error) {
 	return w, nil
 }
 
-// makeDisk gives the servers a disk as Debian makes it. A file system without a journal, which virtual machines often
-// have, is no ground for a benchmark: ext4 then steps around each inode that was freed in the last minutes, and the
-// second run takes three times as long as the first.
-func (w *world) makeDisk(ctx context.Context) (err error) {
-	w.dir = filepath.Join(w.scratch, "disk")
-	if err := os.Mkdir(w.dir, 0o755); err != nil {
-		return err
-	}
-	w.disk = "ext4 on a loop device"
-	if w.unmount, err = netlab.DiskImage(ctx, w.dir, diskSize); err != nil {
-		fmt.Fprintln(os.Stderr, "bench: on the machine's own file system:", err)
-		w.disk = "the machine's own file system"
+// makeDisks gives each server a disk as Debian makes it: what one writes, and waits for, is nothing to the other. A file
+// system without a journal, which virtual machines often have, is no ground for a benchmark: ext4 then steps around each
+// inode that was freed in the last minutes, and the second run takes three times as long as the first.
+func (w *world) makeDisks(ctx context.Context) error {
+	w.disk = "each server on an ext4 of its own, on a loop device"
+	for at, name := range map[*string]string{&w.dir: "prod", &w.far: "backup"} {
+		*at = filepath.Join(w.scratch, name)
+		if err := os.Mkdir(*at, 0o755); err != nil {
+			return err
+		}
+		unmount, err := netlab.DiskImage(ctx, *at, diskSize)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench: on the machine's own file system:", err)
+			w.disk = "the machine's own file system"
+			continue
+		}
+		w.unmount = append(w.unmount, unmount)
 	}
 	return nil
 }
 
-// trim gives back what has been deleted from the disk.
+// trim gives back what has been deleted from the disks.
 func (w *world) trim() {
-	if w.unmount != nil {
-		_ = exec.Command("fstrim", w.dir).Run() // without it the image grows
+	for _, disk := range []string{w.dir, w.far} {
+		_ = exec.Command("fstrim", disk).Run() // without it the images grow
 	}
 }
 
+// path and home name what lies on prod's disk, and what lies at home, on the backup's.
 func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
+func (w *world) home(name string) string { return filepath.Join(w.far, name) }
 
 // serve starts the two SSH servers and writes what the clients need to reach them.
 func (w *world) serve(ctx context.Context) error {
@@ -126,9 +134,9 @@ func (w *world) serve(ctx context.Context) error {
 		"AllowUsers " + w.jump.Name, "AuthorizedKeysFile " + forBastion, "AllowTcpForwarding local", "PermitOpen " + backup,
 		"ForceCommand /usr/sbin/nologin", "PermitTTY no",
 	}}
-	w.backup = &netlab.SSHD{Host: w.lab.Backup, Address: netlab.BackupIPv4 + ":22", Dir: w.path("backup"), Config: []string{
+	w.backup = &netlab.SSHD{Host: w.lab.Backup, Address: netlab.BackupIPv4 + ":22", Dir: w.home("sshd"), Config: []string{
 		"AllowUsers " + w.replica.Name + " " + w.peer.Name, "AuthorizedKeysFile " + forBackup, "Subsystem sftp internal-sftp",
-		"Match User " + w.replica.Name, "ChrootDirectory " + w.path("chroot"), "ForceCommand internal-sftp",
+		"Match User " + w.replica.Name, "ChrootDirectory " + w.home("chroot"), "ForceCommand internal-sftp",
 	}}
 	if err := errors.Join(w.bastion.Start(ctx), w.backup.Start(ctx)); err != nil {
 		return err
@@ -172,7 +180,7 @@ func (w *world) target(account netlab.Account) (string, error) {
 	if account == w.replica {
 		base = "chroot/data"
 	}
-	dir := filepath.Join(w.path(base), fmt.Sprintf("replica-%d", w.serial))
+	dir := filepath.Join(w.home(base), fmt.Sprintf("replica-%d", w.serial))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", err
 	}
@@ -195,8 +203,8 @@ func (w *world) close() error {
 			errs = append(errs, a.Remove(context.Background()))
 		}
 	}
-	if w.unmount != nil {
-		errs = append(errs, w.unmount())
+	for _, unmount := range w.unmount {
+		errs = append(errs, unmount())
 	}
 	if w.scratch != "" {
 		errs = append(errs, os.RemoveAll(w.scratch))
