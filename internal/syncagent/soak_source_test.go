@@ -173,12 +173,41 @@ func (s *source) step() {
 	defer s.mu.Unlock()
 	ops := s.ops()
 	op := ops[s.rng.IntN(len(ops))]
+	before := s.names()
 	what, err := op()
+	s.tellOthers(before)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) && !anyErrno(err, syscall.ENOTEMPTY, syscall.ENOTDIR, syscall.EISDIR, syscall.EINVAL, syscall.ENAMETOOLONG) {
 		what += ": " + err.Error()
 	}
 	s.log = append(s.log, fmt.Sprintf("%s %s", time.Now().Format("05.000"), what))
 	s.remember()
+}
+
+// names are the paths of each file that has several.
+func (s *source) names() map[uint64][]string {
+	names := map[uint64][]string{}
+	s.some(func(p string, i fs.FileInfo) bool {
+		if st := i.Sys().(*syscall.Stat_t); i.Mode().IsRegular() && st.Nlink > 1 {
+			names[st.Ino] = append(names[st.Ino], p)
+		}
+		return false
+	})
+	return names
+}
+
+// tellOthers has something happen to the other names of files that have lost one: inotify tells of what happens to a file
+// under the name by which it happened, and nobody can know of whom a name was that is gone before it was looked at.
+func (s *source) tellOthers(before map[uint64][]string) {
+	if len(before) == 0 {
+		return
+	}
+	s.some(func(p string, i fs.FileInfo) bool {
+		st := i.Sys().(*syscall.Stat_t)
+		if names := before[st.Ino]; i.Mode().IsRegular() && int(st.Nlink) < len(names) {
+			_ = os.Chmod(s.abs(p), i.Mode())
+		}
+		return false
+	})
 }
 
 func anyErrno(err error, of ...syscall.Errno) bool {
