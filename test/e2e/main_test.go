@@ -13,16 +13,19 @@ import (
 	"testing"
 	"time"
 
-	_ "releve/internal/syncagent" // what is built below: a cached result of these tests must not outlive a change of it
-	_ "releve/internal/watchdog"
-
+	"releve/internal/syncagent"
+	"releve/internal/watchdog"
 	"releve/test/netlab"
 )
+
+// programs are what is built below. Their code is part of the test binary, or a cached result of these tests would outlive
+// a change of it.
+var programs = map[string]any{"syncagent": syncagent.Main, "watchdog": watchdog.Main}
 
 // build builds the two binaries, once, and returns the folder that holds them.
 var build = sync.OnceValues(func() (string, error) {
 	dir := filepath.Join(suite.dir, "bin")
-	for _, name := range []string{"syncagent", "watchdog"} {
+	for name := range programs {
 		out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), "releve/cmd/"+name).CombinedOutput()
 		if err != nil {
 			return "", fmt.Errorf("build %s: %w: %s", name, err, out)
