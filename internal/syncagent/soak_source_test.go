@@ -116,17 +116,26 @@ var oddNames = []string{"a", "b", "c", "index.html", "sp ace", "new\nline", "\xf
 
 var sizes = []int{0, 1, 9, 100, 100, 100, 5000, 5000, 70_000, 300_000}
 
-// some returns an existing path for which ok holds, or "".
-func (s *source) some(ok func(p string, info fs.FileInfo) bool) string {
-	var found []string
+// each calls f for every path there is, in their order.
+func (s *source) each(f func(p string, info fs.FileInfo)) {
 	_ = filepath.WalkDir(s.dir, func(name string, d fs.DirEntry, err error) error {
 		if err == nil && name != s.dir {
 			p, _ := filepath.Rel(s.dir, name)
-			if info, err := d.Info(); err == nil && ok(p, info) {
-				found = append(found, p)
+			if info, err := d.Info(); err == nil {
+				f(p, info)
 			}
 		}
 		return nil
+	})
+}
+
+// some returns an existing path for which ok holds, or "".
+func (s *source) some(ok func(p string, info fs.FileInfo) bool) string {
+	var found []string
+	s.each(func(p string, info fs.FileInfo) {
+		if ok(p, info) {
+			found = append(found, p)
+		}
 	})
 	if len(found) == 0 {
 		return ""
@@ -186,11 +195,10 @@ func (s *source) step() {
 // names are the paths of each file that has several.
 func (s *source) names() map[uint64][]string {
 	names := map[uint64][]string{}
-	s.some(func(p string, i fs.FileInfo) bool {
+	s.each(func(p string, i fs.FileInfo) {
 		if st := i.Sys().(*syscall.Stat_t); i.Mode().IsRegular() && st.Nlink > 1 {
 			names[st.Ino] = append(names[st.Ino], p)
 		}
-		return false
 	})
 	return names
 }
@@ -201,12 +209,11 @@ func (s *source) tellOthers(before map[uint64][]string) {
 	if len(before) == 0 {
 		return
 	}
-	s.some(func(p string, i fs.FileInfo) bool {
+	s.each(func(p string, i fs.FileInfo) {
 		st := i.Sys().(*syscall.Stat_t)
 		if names := before[st.Ino]; i.Mode().IsRegular() && int(st.Nlink) < len(names) {
 			_ = os.Chmod(s.abs(p), i.Mode())
 		}
-		return false
 	})
 }
 

@@ -191,12 +191,8 @@ func (f *File) WriteFrom(ctx context.Context, r io.Reader, off int64) (n int64, 
 	if off < 0 {
 		return 0, fmt.Errorf("write %q: negative offset", f.path)
 	}
-	first, err := f.c.read(r, f.path)
-	if err != nil {
-		return 0, err
-	}
 	s := newStream(ctx, f, off, defaultWindow)
-	err = s.copy(r, first)
+	err = s.copy(r, ahead{})
 	if err == nil {
 		err = s.flush()
 	}

@@ -38,10 +38,16 @@ func newStream(ctx context.Context, f *File, off int64, window int) *stream {
 	return &stream{ctx: ctx, f: f, lane: f.c.bulk, window: window, off: off}
 }
 
-// copy sends what is read of r, and reads on to its end. The last buffer is not
-// sent yet.
+// copy reads r to its end and sends what it gave, after what was read of it
+// before, but for the last buffer.
 func (s *stream) copy(r io.Reader, read ahead) error {
-	for {
+	for ; ; read = (ahead{}) {
+		if read.buf == nil {
+			var err error
+			if read, err = s.f.c.read(r, s.f.path); err != nil {
+				return err
+			}
+		}
 		s.buf = read.buf
 		if read.end {
 			return nil
@@ -50,17 +56,13 @@ func (s *stream) copy(r io.Reader, read ahead) error {
 		if err := s.flush(); err != nil {
 			return err
 		}
-		var err error
-		if read, err = s.f.c.read(r, s.f.path); err != nil {
-			return err
-		}
 	}
 }
 
 // ahead is a part of a source that has been read.
 type ahead struct {
-	buf *buffer
-	end bool // it is the last
+	buf *buffer // nil if nothing was
+	end bool    // it is the last
 }
 
 // read fills a buffer, a small one if that will do.

@@ -69,11 +69,7 @@ func (f *File) Finish(ctx context.Context, r io.Reader, attrs Attrs, opts ...Upl
 		if r == nil {
 			return false, nil
 		}
-		first, err := f.c.read(r, f.path)
-		if err != nil {
-			return true, err
-		}
-		return true, s.copy(r, first)
+		return true, s.copy(r, ahead{})
 	})
 }
 

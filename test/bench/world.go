@@ -25,8 +25,8 @@ type world struct {
 	bastion, backup     *netlab.SSHD
 	agent               string // the binary
 	serial              int
-	disk                string // in words: what they are
-	unmount             []func() error
+	disk                string                  // in words: what they are
+	mounted             map[string]func() error // by folder: what unmounts it
 }
 
 // diskSize is what each disk holds; it takes up what is written.
@@ -87,7 +87,7 @@ func newWorld(ctx context.Context, o options) (_ *world, err error) {
 // system without a journal, which virtual machines often have, is no ground for a benchmark: ext4 then steps around each
 // inode that was freed in the last minutes, and the second run takes three times as long as the first.
 func (w *world) makeDisks(ctx context.Context) error {
-	w.disk = "each server on an ext4 of its own, on a loop device"
+	w.disk, w.mounted = "each server on an ext4 of its own, on a loop device", map[string]func() error{}
 	for at, name := range map[*string]string{&w.dir: "prod", &w.far: "backup"} {
 		*at = filepath.Join(w.scratch, name)
 		if err := os.Mkdir(*at, 0o755); err != nil {
@@ -99,14 +99,14 @@ func (w *world) makeDisks(ctx context.Context) error {
 			w.disk = "the machine's own file system"
 			continue
 		}
-		w.unmount = append(w.unmount, unmount)
+		w.mounted[*at] = unmount
 	}
 	return nil
 }
 
 // trim gives back what has been deleted from the disks.
 func (w *world) trim() {
-	for _, disk := range []string{w.dir, w.far} {
+	for disk := range w.mounted {
 		_ = exec.Command("fstrim", disk).Run() // without it the images grow
 	}
 }
@@ -203,7 +203,7 @@ func (w *world) close() error {
 			errs = append(errs, a.Remove(context.Background()))
 		}
 	}
-	for _, unmount := range w.unmount {
+	for _, unmount := range w.mounted {
 		errs = append(errs, unmount())
 	}
 	if w.scratch != "" {
