@@ -94,6 +94,27 @@ func TestAbandonedHandlesAreClosed(t *testing.T) {
 	}
 }
 
+// TestUploadReadsFirst: a file of one packet has been read before the server is
+// asked to create its copy, and nobody has a round trip's time to change it.
+func TestUploadReadsFirst(t *testing.T) {
+	gated(t, 3, func(t *testing.T, _ *fake, c *sftpipe.Client, open func()) {
+		source := strings.NewReader("x")
+		uploaded := make(chan error)
+		go func() {
+			_, err := c.Upload(t.Context(), "/f", source, sftpipe.Attrs{})
+			uploaded <- err
+		}()
+		synctest.Wait()
+		if source.Len() > 0 {
+			t.Error("it waits for the server, and has read nothing")
+		}
+		open()
+		if err := <-uploaded; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // zeros never ends.
 type zeros struct{}
 
