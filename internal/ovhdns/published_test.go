@@ -117,6 +117,27 @@ func TestWaitPublished(t *testing.T) {
 	}
 }
 
+// slowTimer is a context whose own timer comes later than those of the sockets that have its deadline, as happens.
+type slowTimer struct {
+	context.Context
+	deadline time.Time
+}
+
+func (c slowTimer) Deadline() (time.Time, bool) { return c.deadline, true }
+
+// TestWaitPublishedTellsOfServers: what is reported of a name server is what it said, not that we ran out of time.
+func TestWaitPublishedTellsOfServers(t *testing.T) {
+	w := newWorld(t, ovhworld.Options{}, prodRows...)
+	_, addr := nameServer(t, w)
+	soon := time.Now().Add(100 * time.Millisecond)
+	ctx, cancel := context.WithDeadline(t.Context(), soon.Add(100*time.Millisecond))
+	defer cancel()
+	_, err := ovhdns.WaitPublished(slowTimer{ctx, soon}, []string{addr}, site, home, 5*time.Millisecond)
+	if !errors.Is(err, ovhdns.ErrUnconfirmed) || !strings.Contains(err.Error(), addr+": serves A 192.0.2.1 ") {
+		t.Error(err)
+	}
+}
+
 func TestNameServers(t *testing.T) {
 	w := newWorld(t, ovhworld.Options{}, prodRows...)
 	c := newClient(t, config(listen(t, w)))
